@@ -1,0 +1,1 @@
+"""Redis: entity state, decision documents and their index."""

