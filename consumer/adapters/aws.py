@@ -1,0 +1,97 @@
+"""
+Makes the boto3 clients that the AWS adapters work with.
+
+One place decides about timeouts and retries. botocore would wait 60 seconds to
+connect and to read and try three times behind its caller's back; here the
+caller names both timeouts, and a call is one attempt, because the adapters own
+their deadlines and exactly one layer may retry.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from boto3.session import Session
+from botocore.config import Config
+
+from consumer import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_firehose import FirehoseClient
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+Service = Literal["firehose", "kinesis", "s3", "sagemaker-runtime"]
+
+
+@overload
+def client(
+    service: Literal["firehose"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "FirehoseClient": ...
+@overload
+def client(
+    service: Literal["kinesis"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "KinesisClient": ...
+@overload
+def client(
+    service: Literal["s3"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "S3Client": ...
+@overload
+def client(
+    service: Literal["sagemaker-runtime"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "SageMakerRuntimeClient": ...
+def client(
+    service: Service,
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> Any:
+    """
+    Build a client of *service* that makes one attempt a call.
+
+    ``max_pool_connections`` has to cover the threads that share the client:
+    botocore drops surplus connections, and each call would then pay for a new
+    one. Credentials come from the usual chain (environment, role, profile).
+    """
+    config = Config(
+        connect_timeout=connect_timeout_s,
+        read_timeout=read_timeout_s,
+        max_pool_connections=max_pool_connections,
+        tcp_keepalive=True,
+        # In botocore max_attempts counts retries here, so 0 is one attempt in all.
+        retries={"max_attempts": 0, "mode": "standard"},
+        # An emulator has one address, so a bucket cannot be part of the host name.
+        s3={"addressing_style": "path" if aws.endpoint_url else "auto"},
+    )
+    # A session of its own: boto3's default session is shared and not thread-safe.
+    return Session(region_name=aws.region).client(
+        service, endpoint_url=_endpoint_url(service, aws), config=config
+    )
+
+
+def _endpoint_url(service: Service, aws: settings.Aws) -> str | None:
+    """Return the address *service* is called at; None lets botocore derive it from the region."""
+    if service == "sagemaker-runtime" and aws.sagemaker_runtime_url:
+        return aws.sagemaker_runtime_url
+    return aws.endpoint_url

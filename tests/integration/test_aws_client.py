@@ -1,0 +1,118 @@
+"""A client makes one attempt a call, whatever the service answers."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from consumer.adapters.aws import client
+from consumer.settings import Aws
+
+
+class Refusing(ThreadingHTTPServer):
+    """Counts requests and answers each with ``status``, or not at all when it is 0."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = 503
+        self.requests: list[str] = []
+        self.released = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Refusing
+
+    def _answer(self) -> None:
+        self.server.requests.append(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.status == 0:
+            self.server.released.wait(30)
+            return
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the names http.server looks up
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+        """Keep the output of the tests clean."""
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # What a machine's own settings say about retries must not reach the daemon either.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
+    server = Refusing()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refused_call_is_not_repeated(refusing: Refusing, status: int) -> None:
+    refusing.status = status
+    s3 = client(
+        "s3",
+        Aws(endpoint_url=refusing.url),
+        connect_timeout_s=5,
+        read_timeout_s=5,
+        max_pool_connections=1,
+    )
+
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket="letters", Key="a", Body=b"a")
+
+    assert refusing.requests == ["/letters/a"]
+    assert caught.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+    s3.close()
+
+
+def test_a_call_without_an_answer_ends_at_the_read_timeout_and_is_not_repeated(
+    refusing: Refusing,
+) -> None:
+    refusing.status = 0
+    firehose = client(
+        "firehose",
+        Aws(endpoint_url=refusing.url),
+        connect_timeout_s=5,
+        read_timeout_s=0.05,
+        max_pool_connections=1,
+    )
+
+    with pytest.raises(ReadTimeoutError):
+        firehose.list_delivery_streams()
+
+    assert len(refusing.requests) == 1
+    firehose.close()
+
+
+def test_sagemaker_runtime_has_an_address_of_its_own_where_one_is_set(refusing: Refusing) -> None:
+    aws = Aws(endpoint_url="http://127.0.0.1:9", sagemaker_runtime_url=refusing.url)
+    runtime = client(
+        "sagemaker-runtime", aws, connect_timeout_s=5, read_timeout_s=5, max_pool_connections=1
+    )
+    kinesis = client("kinesis", aws, connect_timeout_s=5, read_timeout_s=5, max_pool_connections=1)
+
+    with pytest.raises(ClientError):
+        runtime.invoke_endpoint(EndpointName="fraud", Body=b"1")
+    with pytest.raises(EndpointConnectionError):
+        kinesis.list_streams()
+
+    assert refusing.requests == ["/endpoints/fraud/invocations"]
+    runtime.close()
+    kinesis.close()
