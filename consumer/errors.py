@@ -5,6 +5,8 @@ What can go wrong, named after what the caller does about it.
     ├── Rejected        this record can never succeed: dead-letter it and go on
     ├── Unavailable     a dependency may heal: retry to a deadline, then leave
     │                   without a checkpoint, so that the record comes again
+    ├── Held            an operator has to look: stop in a visible state, without
+    │                   a checkpoint and without restarting
     └── Misconfigured   refuse to start, with every problem listed at once
 
 Adapters translate the errors of their SDK into these with ``raise … from``.
@@ -44,6 +46,10 @@ class Unavailable(FraudstreamError):
     def __init__(self, dependency: str, message: str) -> None:
         super().__init__(f"{dependency}: {message}")
         self.dependency = dependency
+
+
+class Held(FraudstreamError):
+    """More trouble than may be passed over; going on would drain the stream into dead letters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,9 @@ class Worker(Section):
     chunk_size: Annotated[int, Field(ge=1, le=1_000)] = Field(
         250, description="Transactions a chunk: one Redis round trip, one request an endpoint"
     )
+    checkpoint_interval_s: Seconds = Field(
+        2.0, description="Pause between checkpoints; each is a write to DynamoDB"
+    )
     progress_limit_s: Seconds = Field(
         150.0,
         description="A worker without progress for this long is unhealthy, and ended at twice that",

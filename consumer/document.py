@@ -1,0 +1,128 @@
+"""
+The decision document: what was decided, on what, and when.
+
+One JSON object a transaction, the source of the Firehose row, the alert and
+every answer. Absent values are left out rather than null, because RediSearch
+does not index null.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+
+from consumer.currency import major_units
+from consumer.model import Assessment, Origin, Transaction
+
+_OPTIONAL = (
+    "customer_id",
+    "terminal_id",
+    "merchant_category",
+    "country",
+    "latitude",
+    "longitude",
+    "channel",
+    "entry_mode",
+    "device_id",
+    "ip_address",
+)
+
+
+def build_prediction_id(transaction: Transaction) -> str:
+    """
+    The stable id of the decision on *transaction*: 32 hex digits.
+
+    A hash of id and content, so that every owner and every redelivery arrives
+    at the same one, and readers can remove repeats by it.
+    """
+    text = f"{transaction.transaction_id}\n{transaction.digest}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFormat:
+    """What every document of one process shares: the feature list and the base currency."""
+
+    feature_names: tuple[str, ...]
+    feature_hash: str
+    base_currency: str
+
+
+def build_document(assessment: Assessment, form: DocumentFormat) -> bytes:
+    """The document of *assessment* as JSON. Raises ValueError for a vector of another length."""
+    transaction, scores = assessment.transaction, assessment.scores
+    document: dict[str, object] = {
+        "transaction_id": transaction.transaction_id,
+        "prediction_id": build_prediction_id(transaction),
+        "digest": transaction.digest,
+        "event_ms": int(transaction.event_time.timestamp() * 1000),
+        "transaction": _transaction_fields(transaction, form.base_currency),
+        "origin": _origin_fields(assessment.origin),
+        "features": dict(zip(form.feature_names, assessment.observation.values, strict=True)),
+        "feature_hash": form.feature_hash,
+        "applied": assessment.observation.applied,
+        "scores": {
+            name: score
+            for name, score in (("fraud", scores.fraud), ("anomaly", scores.anomaly))
+            if score is not None
+        },
+        "decision": {
+            "outcome": assessment.decision.outcome,
+            "reasons": assessment.decision.reasons,
+        },
+        "degraded": scores.degraded,
+        "decided_ms": assessment.decided_ms,
+    }
+    if assessment.future:
+        document["future"] = True
+    return orjson.dumps(document)
+
+
+def build_alert(assessment: Assessment) -> bytes:
+    """What the alerts stream carries of a review or decline, as JSON."""
+    transaction = assessment.transaction
+    return orjson.dumps(
+        {
+            "transaction_id": transaction.transaction_id,
+            "prediction_id": build_prediction_id(transaction),
+            "card_id": transaction.card_id,
+            "merchant_id": transaction.merchant_id,
+            "amount": major_units(transaction.amount_minor, transaction.currency),
+            "currency": transaction.currency,
+            "outcome": assessment.decision.outcome,
+            "reasons": assessment.decision.reasons,
+            "fraud_score": assessment.scores.fraud,
+            "anomaly_score": assessment.scores.anomaly,
+            "decided_ms": assessment.decided_ms,
+        }
+    )
+
+
+def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "event_time": transaction.event_time,
+        "card_id": transaction.card_id,
+        "merchant_id": transaction.merchant_id,
+        "amount": major_units(transaction.amount_minor, transaction.currency),
+        "currency": transaction.currency,
+        "base_amount": major_units(transaction.base_amount_minor, base_currency),
+        "kind": transaction.kind,
+    }
+    for name in _OPTIONAL:
+        value = getattr(transaction, name)
+        if value is not None:
+            fields[name] = value
+    fields.update(transaction.extra)
+    return fields
+
+
+def _origin_fields(origin: Origin) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "source": origin.source,
+        "arrival_ms": origin.arrival_ms,
+        "received_ms": origin.received_ms,
+    }
+    if origin.shard_id is not None and origin.position is not None:
+        fields["shard_id"] = origin.shard_id
+        fields["position"] = str(origin.position)
+    return fields

@@ -1,0 +1,156 @@
+"""
+One chunk of transactions: observe features, invoke both endpoints, decide, store.
+
+The same engine serves the stream, replay and REST. It is cut in two so that a
+caller can overlap chunks: while one waits for its endpoints in ``settle``, the
+next may already have read its features in ``dispatch``, in stream order.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumer.clock import Clock
+from consumer.decision import decide
+from consumer.model import (
+    Assessment,
+    Observation,
+    Origin,
+    Scores,
+    StoredDecision,
+    Transaction,
+)
+from consumer.ports import DocumentStore, FeatureStore, Observe
+from consumer.settings import DecisionSettings
+
+
+class PendingScores(Protocol):
+    """Requests under way for the rows of one chunk."""
+
+    def result(self) -> list[Scores]:
+        """One entry a row, in order, at the latest at the chunk's deadline; never raises."""
+        ...
+
+
+class Scoring(Protocol):
+    """Both endpoints, in parallel."""
+
+    def start(self, rows: Sequence[Sequence[float]], inference_id: str) -> PendingScores:
+        """Send *rows* to both endpoints; the deadline counts from this call."""
+        ...
+
+
+class Timing(Protocol):
+    """Where the time of a stage goes."""
+
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        """Measure the block as *stage*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A transaction with where it came from."""
+
+    transaction: Transaction
+    origin: Origin
+
+    @property
+    def time_s(self) -> int:
+        """
+        The feature time: the event's second, clamped to the record's arrival.
+
+        A clock ahead of ours must not move an entity's newest event into the
+        future, where it would make every honest event after it late.
+        """
+        return min(int(self.transaction.event_time.timestamp()), self.origin.arrival_ms // 1000)
+
+    @property
+    def future(self) -> bool:
+        """Whether the event claims a time after its own arrival."""
+        return self.transaction.event_time.timestamp() * 1000 > self.origin.arrival_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A chunk whose features are applied and whose scores are on their way."""
+
+    incoming: tuple[Incoming, ...]
+    observations: tuple[Observation, ...]
+    scores: PendingScores
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was found about one transaction, and the decision that stands."""
+
+    assessment: Assessment
+    stored: StoredDecision
+
+
+class Engine:
+    """Features, scores and thresholds to a stored decision, two Redis round trips a chunk."""
+
+    def __init__(  # noqa: PLR0913 - the five parts of the path and the clock
+        self,
+        *,
+        features: FeatureStore,
+        scoring: Scoring,
+        documents: DocumentStore,
+        policy: DecisionSettings,
+        clock: Clock,
+        timing: Timing,
+    ) -> None:
+        self._features = features
+        self._scoring = scoring
+        self._documents = documents
+        self._policy = policy
+        self._clock = clock
+        self._timing = timing
+
+    def dispatch(self, chunk: Sequence[Incoming]) -> Dispatched:
+        """
+        Apply *chunk* to the feature state and send its vectors to both endpoints.
+
+        Raises Unavailable when Redis does; the call may be repeated, because
+        applying an id again changes nothing.
+        """
+        with self._timing.timed("observe"):
+            observations = self._features.observe(
+                [Observe(incoming.transaction, incoming.time_s) for incoming in chunk]
+            )
+        rows = [observation.values for observation in observations]
+        pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
+        return Dispatched(tuple(chunk), tuple(observations), pending)
+
+    def assess(self, dispatched: Dispatched) -> list[Assessment]:
+        """Wait for the scores, at the latest to the deadline, and decide each transaction."""
+        with self._timing.timed("score"):
+            scores = dispatched.scores.result()
+        now_ms = self._clock.now_ms()
+        return [
+            Assessment(
+                transaction=incoming.transaction,
+                origin=incoming.origin,
+                observation=observation,
+                scores=row,
+                decision=decide(row, self._policy),
+                decided_ms=now_ms,
+                future=incoming.future,
+            )
+            for incoming, observation, row in zip(
+                dispatched.incoming, dispatched.observations, scores, strict=True
+            )
+        ]
+
+    def store(self, assessments: Sequence[Assessment]) -> list[Settled]:
+        """
+        Write the documents of *assessments* and return the decisions that stand.
+
+        Raises Unavailable when Redis does; the call may be repeated, because a
+        stored decision is returned and never replaced.
+        """
+        with self._timing.timed("decide"):
+            stored = self._documents.decide(assessments)
+        return [Settled(*each) for each in zip(assessments, stored, strict=True)]

@@ -1,0 +1,121 @@
+"""Records to work: decode each one, set aside what can never succeed, and notice a flood."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from consumer.decode import DecodeRules, decode
+from consumer.engine import Incoming
+from consumer.errors import Held, Rejected
+from consumer.masking import mask_payload
+from consumer.model import DeadLetter, Label, Origin, Position, Record, Transaction
+
+
+@dataclass(slots=True)
+class Batch:
+    """The records of one chunk (at least one), sorted by what happens to them."""
+
+    records: Sequence[Record]
+    incoming: list[Incoming] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def last(self) -> Position:
+        """The newest position of the chunk."""
+        return self.records[-1].position
+
+
+class Intake:
+    """Decodes the records of one shard."""
+
+    def __init__(self, rules: DecodeRules, lifetime_ms: int) -> None:
+        self._rules = rules
+        self._lifetime_ms = lifetime_ms
+
+    def sort(self, records: Sequence[Record], received_ms: int) -> Batch:
+        """
+        Decode *records* (at least one, in stream order) into a batch.
+
+        A record older than the lifetime of documents is not decided: its first
+        decision may have expired, and a second one could differ from it.
+        """
+        batch = Batch(records)
+        for record in records:
+            try:
+                if received_ms - record.arrival_ms > self._lifetime_ms:
+                    hours = self._lifetime_ms / 3_600_000
+                    raise Rejected("stale", f"the record is older than {hours:g} h")
+                event = decode(record.data, self._rules)
+            except Rejected as error:
+                batch.letters.append(dead_letter(record, error))
+                continue
+            if isinstance(event, Transaction):
+                batch.incoming.append(Incoming(event, _origin(record, received_ms)))
+            else:
+                batch.labels.append(event)
+        return batch
+
+
+class FloodLimit:
+    """
+    The share of rejected records among the newest ones, with a limit.
+
+    A few bad records are dead-lettered; a stream of them means that a producer
+    or our settings are wrong, and dead-lettering everything would drain the
+    stream into S3.
+    """
+
+    def __init__(self, share: float, window: int) -> None:
+        self._share = share
+        self._recent: deque[tuple[int, int]] = deque()
+        self._window = window
+        self._records = 0
+        self._rejected = 0
+
+    def note(self, records: int, rejected: int) -> None:
+        """
+        Count a batch. Raises Held once a full window holds too many rejected ones.
+        """
+        self._recent.append((records, rejected))
+        self._records += records
+        self._rejected += rejected
+        while self._records - self._recent[0][0] >= self._window:
+            oldest_records, oldest_rejected = self._recent.popleft()
+            self._records -= oldest_records
+            self._rejected -= oldest_rejected
+        if self._records >= self._window and self._rejected > self._share * self._records:
+            message = (
+                f"{self._rejected} of the last {self._records} records were rejected, more than "
+                f"dead_letters.limit_share = {self._share:g}: look at the dead letters, mend the "
+                "producer or the settings, then restart; nothing was checkpointed past them"
+            )
+            raise Held(message)
+
+
+def dead_letter(record: Record, error: Rejected) -> DeadLetter:
+    """The letter of *record*, its payload masked."""
+    return DeadLetter(
+        shard_id=record.shard_id,
+        position=record.position,
+        arrival_ms=record.arrival_ms,
+        error=error.code,
+        message=error.message,
+        payload=mask_payload(record.data),
+    )
+
+
+def cut(records: Sequence[Record], size: int) -> Iterable[Sequence[Record]]:
+    """*records* in runs of at most *size*, in order."""
+    for start in range(0, len(records), size):
+        yield records[start : start + size]
+
+
+def _origin(record: Record, received_ms: int) -> Origin:
+    return Origin(
+        source="stream",
+        arrival_ms=record.arrival_ms,
+        received_ms=received_ms,
+        shard_id=record.shard_id,
+        position=record.position,
+    )

@@ -1,0 +1,260 @@
+"""
+The loop of one shard: sort → dispatch → settle → publish → checkpoint.
+
+Synchronous on purpose: the KCL waits on our answer anyway. One chunk waits for
+its endpoints while the next reads its features; Firehose acknowledgements may
+stay outstanding after a delivery returns, and are checkpointed in a later one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from consumer.clock import Clock
+from consumer.engine import Dispatched, Engine, Settled
+from consumer.errors import Rejected, Unavailable
+from consumer.intake import Batch, FloodLimit, Intake, cut, dead_letter
+from consumer.model import DeadLetter, Origin, Position, Record, ShardId, Stored
+from consumer.patience import Patience
+from consumer.ports import DeadLetterStore, DecisionSink, DocumentStore
+from consumer.progress import Progress, Ticket, checkpoint_is_due
+from consumer.settings import Worker as WorkerSettings
+
+Checkpoint = Callable[[Position], None]
+
+_OUTSTANDING_LIMIT = 32
+
+
+class Telemetry(Protocol):
+    """What the worker tells about itself; each call emits its log line and metric together."""
+
+    def started(self, shard_id: ShardId) -> None:
+        """A shard was taken up."""
+        ...
+
+    def stage(self, name: str) -> None:
+        """The worker entered stage *name*."""
+        ...
+
+    def sorted(self, batch: Batch) -> None:
+        """A chunk was decoded."""
+        ...
+
+    def settled(self, settled: Sequence[Settled]) -> None:
+        """A chunk was decided and stored."""
+        ...
+
+    def labelled(self, known: Sequence[bool]) -> None:
+        """Labels were noted on their documents, or found none."""
+        ...
+
+    def progressed(self, position: Position | None, millis_behind: int | None) -> None:
+        """A delivery was worked through."""
+        ...
+
+    def checkpointed(self, position: Position) -> None:
+        """The KCL stored a checkpoint."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker works with, wired by ``app.py``."""
+
+    intake: Intake
+    flood: FloodLimit
+    engine: Engine
+    documents: DocumentStore
+    dead_letters: DeadLetterStore
+    sink: DecisionSink | None
+    patience: Patience
+    telemetry: Telemetry
+    clock: Clock
+
+
+@dataclass(slots=True)
+class _Publishing:
+    """A batch whose rows are on their way to Firehose."""
+
+    ticket: Ticket
+    documents: list[bytes]
+    future: Future[None]
+
+
+class Worker:
+    """
+    Works one shard for as long as this process holds its lease.
+
+    Every method may raise Unavailable or Held: the process then leaves without
+    a checkpoint, and what it did in part is done again without effect.
+    """
+
+    def __init__(self, parts: WorkerParts, settings: WorkerSettings) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._progress = Progress()
+        self._publishing: deque[_Publishing] = deque()
+        self._checkpointed: Position | None = None
+        self._checkpointed_s = parts.clock.monotonic_s()
+
+    def start(self, shard_id: ShardId, position: Position | None) -> None:
+        """Take up *shard_id* after *position*, or at the configured start of the stream."""
+        self._checkpointed = position
+        self._parts.telemetry.started(shard_id)
+
+    def process(
+        self, records: Sequence[Record], millis_behind_latest: int | None, checkpoint: Checkpoint
+    ) -> None:
+        """Work through one delivery; an empty one still reaps acknowledgements."""
+        received_ms = self._parts.clock.now_ms()
+        waiting: tuple[Batch, Dispatched | None] | None = None
+        for chunk in cut(records, self._settings.chunk_size):
+            batch = self._sort(chunk, received_ms)
+            dispatched = self._dispatch(batch)
+            if waiting is not None:
+                self._settle(*waiting)
+            waiting = (batch, dispatched)
+        if waiting is not None:
+            self._settle(*waiting)
+        self._reap()
+        self._checkpoint_when_due(checkpoint)
+        last = records[-1].position if records else None
+        self._parts.telemetry.progressed(last, millis_behind_latest)
+        self._parts.telemetry.stage("idle")
+
+    def lease_lost(self) -> None:
+        """Another worker owns the shard: leave the checkpoint to it."""
+        self._publishing.clear()
+
+    def shard_ended(self, checkpoint: Checkpoint) -> None:
+        """Finish all that was started; the caller then releases the child shards."""
+        self._drain(checkpoint)
+
+    def shutdown_requested(self, checkpoint: Checkpoint) -> None:
+        """Finish all that was started and checkpoint it."""
+        self._drain(checkpoint)
+
+    def _sort(self, records: Sequence[Record], received_ms: int) -> Batch:
+        self._parts.telemetry.stage("decode")
+        batch = self._parts.intake.sort(records, received_ms)
+        self._parts.telemetry.sorted(batch)
+        return batch
+
+    def _dispatch(self, batch: Batch) -> Dispatched | None:
+        if not batch.incoming:
+            return None
+        self._parts.telemetry.stage("observe")
+        return self._parts.patience.call(lambda: self._parts.engine.dispatch(batch.incoming))
+
+    def _settle(self, batch: Batch, dispatched: Dispatched | None) -> None:
+        """Decide and store a chunk, then start sending it to Firehose."""
+        parts = self._parts
+        settled: list[Settled] = []
+        if dispatched is not None:
+            parts.telemetry.stage("score")
+            assessments = parts.engine.assess(dispatched)
+            parts.telemetry.stage("decide")
+            settled = parts.patience.call(lambda: parts.engine.store(assessments))
+            parts.telemetry.settled(settled)
+        if batch.labels:
+            parts.telemetry.labelled(
+                parts.patience.call(lambda: parts.documents.label(batch.labels))
+            )
+        letters = batch.letters + _conflicts(batch, settled)
+        if letters:
+            parts.telemetry.stage("dead_letter")
+            parts.patience.call(lambda: parts.dead_letters.put(letters))
+        # The limit is checked once the letters are stored: what an operator has to
+        # look at is then there to be looked at.
+        parts.flood.note(len(batch.records), len(batch.letters))
+        self._publish(batch.last, [each.stored.document for each in settled if _is_ours(each)])
+
+    def _publish(self, last: Position, documents: list[bytes]) -> None:
+        ticket = self._progress.start(last)
+        if self._parts.sink is None or not documents:
+            self._progress.finish(ticket)
+            return
+        future = self._parts.sink.publish(documents)
+        self._publishing.append(_Publishing(ticket, documents, future))
+        while len(self._publishing) > _OUTSTANDING_LIMIT:
+            self._acknowledge(self._publishing[0])
+
+    def _reap(self) -> None:
+        for publishing in [each for each in self._publishing if each.future.done()]:
+            self._acknowledge(publishing)
+
+    def _acknowledge(self, publishing: _Publishing) -> None:
+        """Wait until *publishing* is acknowledged, sending it again after a failure."""
+        self._parts.telemetry.stage("publish")
+
+        def attempt() -> None:
+            try:
+                publishing.future.result()
+            except Unavailable:
+                if self._parts.sink is not None:
+                    publishing.future = self._parts.sink.publish(publishing.documents)
+                raise
+
+        self._parts.patience.call(attempt)
+        self._publishing.remove(publishing)
+        self._progress.finish(publishing.ticket)
+
+    def _drain(self, checkpoint: Checkpoint) -> None:
+        while self._publishing:
+            self._acknowledge(self._publishing[0])
+        self._checkpoint(checkpoint)
+
+    def _checkpoint_when_due(self, checkpoint: Checkpoint) -> None:
+        now_s = self._parts.clock.monotonic_s()
+        if checkpoint_is_due(now_s, self._checkpointed_s, self._settings.checkpoint_interval_s):
+            self._checkpoint(checkpoint)
+
+    def _checkpoint(self, checkpoint: Checkpoint) -> None:
+        position = self._progress.safe
+        if position is None or position == self._checkpointed:
+            return
+        self._parts.telemetry.stage("checkpoint")
+        checkpoint(position)
+        self._checkpointed = position
+        self._checkpointed_s = self._parts.clock.monotonic_s()
+        self._parts.telemetry.checkpointed(position)
+
+
+def _conflicts(batch: Batch, settled: Sequence[Settled]) -> list[DeadLetter]:
+    """A letter for each transaction whose id was already decided with other content."""
+    positions = {
+        each.assessment.origin.position
+        for each in settled
+        if each.stored.stored is Stored.CONFLICT
+    }
+    error = Rejected("conflict", "the transaction_id was decided before with other content")
+    return [dead_letter(record, error) for record in batch.records if record.position in positions]
+
+
+def _is_ours(settled: Settled) -> bool:
+    """
+    Whether this record's row may be missing in Firehose.
+
+    It may when its document is new, and when the document came from this very
+    record: an earlier delivery may have ended before the acknowledgement. A
+    producer's duplicate has another position, and the record that was first
+    answers for the row.
+    """
+    stored = settled.stored
+    if stored.stored is Stored.CREATED:
+        return True
+    return stored.stored is Stored.EXISTING and _came_from(
+        stored.document, settled.assessment.origin
+    )
+
+
+def _came_from(document: bytes, origin: Origin) -> bool:
+    written = orjson.loads(document)["origin"]
+    return bool(
+        written.get("shard_id") == origin.shard_id
+        and written.get("position") == str(origin.position)
+    )
