@@ -1,0 +1,37 @@
+"""Entity state in memory: one count a card."""
+
+from collections.abc import Sequence
+
+from consumer.errors import Unavailable
+from consumer.model import Applied, Observation
+from consumer.ports import Observe
+
+
+class FakeFeatures:
+    """Vectors of amount and card count, each id applied once; ``fail`` makes calls unavailable."""
+
+    names = ("amount", "card_count")
+
+    def __init__(self) -> None:
+        self.applied: dict[str, list[str]] = {}
+        self.calls: list[list[str]] = []
+        self.failures = 0
+
+    def fail(self, times: int) -> None:
+        self.failures = times
+
+    def observe(self, requests: Sequence[Observe]) -> list[Observation]:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("redis", "told to fail")
+        self.calls.append([request.transaction.transaction_id for request in requests])
+        return [self._observe(request) for request in requests]
+
+    def _observe(self, request: Observe) -> Observation:
+        transaction = request.transaction
+        ids = self.applied.setdefault(transaction.card_id, [])
+        known = transaction.transaction_id in ids
+        if not known:
+            ids.append(transaction.transaction_id)
+        status = Applied.REPEATED if known else Applied.APPLIED
+        return Observation((transaction.base_amount_minor / 100, float(len(ids))), (status,))
