@@ -1,0 +1,1 @@
+"""Training: feature vectors out of the engine's own store, two models, their archives."""
