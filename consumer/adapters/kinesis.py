@@ -1,0 +1,245 @@
+"""
+The worker's end of the KCL's multilang protocol, on ``amazon_kclpy``.
+
+The KCL's Java process starts one of us a shard and talks JSON lines over
+standard input and output. Two properties of kclpy shape this module: it answers
+"status OK" whatever a record processor raises, and a later bare checkpoint then
+passes the failed records. So an exception ends the process without checkpoint
+before kclpy sees it, and checkpoints name their position, except at the end of
+a shard.
+"""
+
+import base64
+import io
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, BinaryIO, NoReturn, Protocol
+
+import orjson
+import structlog
+from amazon_kclpy import kcl
+from amazon_kclpy.checkpoint_error import CheckpointError
+from amazon_kclpy.dispatch import message_decode
+from amazon_kclpy.v3.processor import RecordProcessorBase
+
+from consumer.errors import FraudstreamError, Unavailable
+from consumer.logs import get_logger
+from consumer.model import Position, Record, ShardId
+
+# sysexits.h: a software error, and a temporary failure that a restart may cure.
+EXIT_FAILED = 70
+EXIT_UNAVAILABLE = 75
+
+Checkpoint = Callable[[Position], None]
+Leave = Callable[[int], NoReturn]
+
+# How long a checkpoint that DynamoDB throttles is tried again. Each attempt is
+# an answer to Java, so its own timeout starts anew.
+_CHECKPOINT_ATTEMPTS = 20
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+# Java's exceptions, by simple name. The first two pass by themselves.
+_TRANSIENT = ("ThrottlingException", "KinesisClientLibDependencyException")
+_LEASE_LOST = "ShutdownException"
+
+
+class CheckpointRefused(FraudstreamError):
+    """The lease is no longer ours: another worker goes on from the last checkpoint."""
+
+
+class Processor(Protocol):
+    """What a shard's worker does at each call of the KCL."""
+
+    def start(self, shard_id: ShardId, position: Position | None) -> None:
+        """Take up the shard after *position*; None where no checkpoint exists."""
+        ...
+
+    def process(
+        self, records: Sequence[Record], millis_behind_latest: int | None, checkpoint: Checkpoint
+    ) -> None:
+        """Work through one delivery, which may be empty."""
+        ...
+
+    def lease_lost(self) -> None:
+        """Drop what was started; no checkpoint is possible any more."""
+        ...
+
+    def shard_ended(self, checkpoint: Checkpoint) -> None:
+        """Drain; the end of the shard is checkpointed afterwards."""
+        ...
+
+    def shutdown_requested(self, checkpoint: Checkpoint) -> None:
+        """Drain and checkpoint."""
+        ...
+
+
+def run_worker(
+    processor: Processor,
+    protocol_in: BinaryIO,
+    protocol_out: BinaryIO,
+    *,
+    on_failure: Callable[[str], None] = lambda _cause: None,
+    leave: Leave = os._exit,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """
+    Serve the KCL until it closes *protocol_in*; return the exit code, 0.
+
+    Whatever *processor* raises is logged, told to *on_failure* in one line, and
+    ends the process at once through *leave*: no checkpoint, and no ``finally``
+    or ``atexit`` hook in which a library could still send something.
+    """
+    glue = _Glue(processor, on_failure, leave, sleep)
+    output = io.TextIOWrapper(protocol_out, encoding="utf-8")
+    process: Any = kcl.KCLProcess(glue, protocol_in, output, sys.stderr)
+    process.io_handler.load_action = _decode
+    try:
+        process.run()
+    except (orjson.JSONDecodeError, BrokenPipeError) as error:
+        # Java ended in the middle of a message; there is nobody left to answer.
+        get_logger(__name__).warning("the KCL is gone", error=type(error).__name__)
+    # Closing would write what is left to a pipe that may be broken.
+    with suppress(OSError):
+        output.detach()
+    return 0
+
+
+def _decode(line: bytes) -> Any:
+    """
+    One message of the KCL. Records stay plain dicts: kclpy would build an
+    object of each through a hook of the slower ``json``.
+    """
+    return message_decode(orjson.loads(line))
+
+
+class _Glue(RecordProcessorBase):  # type: ignore[misc]
+    """kclpy's record processor around ours; no exception passes it."""
+
+    def __init__(
+        self,
+        processor: Processor,
+        on_failure: Callable[[str], None],
+        leave: Leave,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._processor = processor
+        self._on_failure = on_failure
+        self._leave = leave
+        self._sleep = sleep
+        self._shard_id = ShardId("")
+        self._refused = False
+
+    def initialize(self, message: Any) -> None:
+        """Take up the shard."""
+        self._shard_id = ShardId(message.shard_id)
+        structlog.contextvars.bind_contextvars(shard=message.shard_id)
+        position = _position(message.sequence_number, message.sub_sequence_number)
+        self._guarded(lambda: self._processor.start(self._shard_id, position))
+
+    def process_records(self, message: Any) -> None:
+        """Hand over one delivery; nothing any more once a checkpoint was refused."""
+        self._guarded(
+            lambda: self._processor.process(
+                [_record(self._shard_id, record) for record in message.records],
+                message.millis_behind_latest,
+                self._checkpoint_of(message.checkpointer),
+            )
+        )
+
+    def lease_lost(self, _message: Any) -> None:
+        """Pass on that the shard is another's."""
+        self._refused = False
+        self._guarded(self._processor.lease_lost)
+
+    def shard_ended(self, message: Any) -> None:
+        """Drain, then release the child shards, which only a bare checkpoint does."""
+
+        def end() -> None:
+            self._processor.shard_ended(self._checkpoint_of(message.checkpointer))
+            self._send(message.checkpointer.checkpoint)
+
+        self._guarded(end)
+
+    def shutdown_requested(self, message: Any) -> None:
+        """Drain and checkpoint while the lease is still ours."""
+        self._guarded(
+            lambda: self._processor.shutdown_requested(self._checkpoint_of(message.checkpointer))
+        )
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        log = get_logger(__name__)
+        if self._refused:
+            return
+        try:
+            call()
+        except CheckpointRefused as error:
+            # Not a failure: Java says ``lease_lost`` next. Until then nothing
+            # may be processed, since its place in the stream is unknown.
+            self._refused = True
+            log.warning("the lease is lost", error=str(error))
+        except Unavailable as error:
+            log.error("leaving without a checkpoint", error=str(error))
+            self._on_failure(str(error))
+            self._go(EXIT_UNAVAILABLE)
+        except Exception as error:
+            log.exception("leaving without a checkpoint")
+            self._on_failure(type(error).__name__)
+            self._go(EXIT_FAILED)
+
+    def _go(self, code: int) -> NoReturn:
+        sys.stderr.flush()
+        self._leave(code)
+
+    def _checkpoint_of(self, checkpointer: Any) -> Checkpoint:
+        """A checkpoint function that is good for the present call only."""
+
+        def checkpoint(position: Position) -> None:
+            number, sub_number = str(position.sequence_number), position.sub_sequence_number
+            self._send(lambda: checkpointer.checkpoint(number, sub_number))
+
+        return checkpoint
+
+    def _send(self, checkpoint: Callable[[], None]) -> None:
+        """
+        Checkpoint, trying again while DynamoDB is busy, for about a minute.
+
+        Raises CheckpointRefused when the lease is another's, and Unavailable
+        for all other refusals: leaving is then right, whatever they mean.
+        """
+        pause_s = _FIRST_PAUSE_S
+        for attempt in range(1, _CHECKPOINT_ATTEMPTS + 1):
+            try:
+                checkpoint()
+            except CheckpointError as error:
+                if error.value == _LEASE_LOST:
+                    raise CheckpointRefused(str(error.value)) from error
+                if error.value not in _TRANSIENT or attempt == _CHECKPOINT_ATTEMPTS:
+                    message = f"checkpoint refused: {error.value}"
+                    raise Unavailable("dynamodb", message) from error
+                get_logger(__name__).warning("checkpoint delayed", error=error.value)
+            except (orjson.JSONDecodeError, BrokenPipeError) as error:
+                raise Unavailable("kinesis", "the KCL is gone") from error
+            else:
+                return
+            self._sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def _position(sequence_number: str | None, sub_sequence_number: int | None) -> Position | None:
+    """A checkpoint of the KCL; None for TRIM_HORIZON, LATEST and other words."""
+    if sequence_number is None or not sequence_number.isdecimal():
+        return None
+    return Position(int(sequence_number), sub_sequence_number or 0)
+
+
+def _record(shard_id: ShardId, fields: dict[str, Any]) -> Record:
+    return Record(
+        shard_id=shard_id,
+        position=Position(int(fields["sequenceNumber"]), fields["subSequenceNumber"] or 0),
+        arrival_ms=int(fields["approximateArrivalTimestamp"]),
+        data=base64.b64decode(fields["data"]),
+    )

@@ -1,0 +1,84 @@
+"""
+Is the daemon alive, is it ready: judged from what is known, by pure functions.
+
+Alive: the KCL runs and every shard made progress within its limit; red means a
+restart would help. Ready: it does its part of the stream now, or has none to do,
+and what it depends on answers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from consumer.heartbeat import WorkerState
+
+# What is wrong with a dependency in one line, None when it answers.
+Probe = Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the supervisor knows: ``initialized_s`` is since when the KCL assigns leases."""
+
+    now_s: float
+    kcl_running: bool
+    stopping: bool
+    initialized_s: float | None
+    states: Sequence[WorkerState]
+
+
+def stuck(states: Iterable[WorkerState], now_s: float, limit_s: float) -> list[WorkerState]:
+    """The living workers that finished no delivery for longer than *limit_s*."""
+    return [state for state in states if state.alive and now_s - state.progress_s > limit_s]
+
+
+def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
+    """Why the daemon should be restarted from outside; empty when it is alive."""
+    problems = [] if situation.kcl_running else ["the KCL is not running"]
+    problems += [
+        f"shard {state.shard_id}: no progress for {situation.now_s - state.progress_s:.0f} s "
+        f"(limit {limit_s:.0f} s) in stage {state.stage}"
+        for state in stuck(situation.states, situation.now_s, limit_s)
+    ]
+    problems += [
+        f"shard {state.shard_id}: its worker died in stage {state.stage}"
+        for state in situation.states
+        if not state.alive
+    ]
+    return problems
+
+
+def lease_problems(situation: Situation, spare_after_s: float) -> list[str]:
+    """
+    Why this instance does not do its part yet; empty when it does.
+
+    Without a lease it is taken for a spare, of an application with fewer shards
+    than instances, once the KCL has had *spare_after_s* to assign one.
+    """
+    if situation.stopping:
+        return ["stopping"]
+    if any(state.alive for state in situation.states):
+        return []
+    if situation.initialized_s is None:
+        return ["the KCL is starting"]
+    if situation.now_s - situation.initialized_s < spare_after_s:
+        return ["no lease yet"]
+    return []
+
+
+def describe(state: WorkerState, now_s: float) -> dict[str, object]:
+    """One worker, for a health answer or a log line."""
+    return {
+        "shard": state.shard_id,
+        "pid": state.pid,
+        "stage": state.stage,
+        "position": state.position,
+        "checkpoint": state.checkpoint,
+        "progress_age_s": round(now_s - state.progress_s, 1),
+        "checkpoint_age_s": checkpoint_age_s(state, now_s),
+        "millis_behind_latest": state.millis_behind,
+    }
+
+
+def checkpoint_age_s(state: WorkerState, now_s: float) -> float:
+    """Seconds since the oldest finished record that no checkpoint covers; 0 when none waits."""
+    return 0.0 if state.unsaved_since_s is None else round(now_s - state.unsaved_since_s, 1)

@@ -1,0 +1,89 @@
+"""
+Structured logs on standard error: JSON for machines, readable on a terminal.
+
+Fields bound with ``structlog.contextvars`` (``shard``) stand on every line. What
+libraries say through ``logging`` comes out the same way. Nothing here sees a
+payload; a line carries positions, counts and causes.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO, cast
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+Format = Literal["auto", "json", "console"]
+
+# As in ``logging``.
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# These log every request or every retry below warning.
+_TALKATIVE = ("botocore", "boto3", "urllib3", "asyncio")
+
+
+def configure(level: str, form: Format = "auto", stream: TextIO | None = None) -> None:
+    """
+    Send everything at or above *level* to *stream*, standard error by default.
+
+    ``auto`` is ``console`` on a terminal and ``json`` elsewhere.
+    """
+    stream = stream or sys.stderr
+    if form == "auto":
+        form = "console" if stream.isatty() else "json"
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, _console(stream) if form == "console" else _render_json],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Forward()], level=LEVELS[level], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, LEVELS[level]))
+    logging.captureWarnings(capture=True)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger that stands as ``logger`` on its lines."""
+    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+
+
+def reemit(event: MutableMapping[str, Any]) -> None:
+    """
+    Print an event of another process as it is: its time, level and fields.
+
+    It was filtered where it was made, so no level applies here.
+    """
+    settings = structlog.get_config()
+    render = settings["processors"][-1]
+    logger = settings["logger_factory"]()
+    logger.msg(render(logger, str(event.get("level", "info")), event))
+
+
+def _console(stream: TextIO) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    # The time and the words come first for whoever reads the raw lines.
+    head = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
+    return orjson.dumps({**head, **event}, default=repr).decode()
+
+
+class _Forward(logging.Handler):
+    """Hands what libraries log to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log *record* under its own name and level."""
+        logger = get_logger(record.name)
+        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)

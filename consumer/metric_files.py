@@ -1,0 +1,63 @@
+"""
+The metric files of worker processes: added up for a scrape, folded when one dies.
+
+``prometheus_client`` gives every process a file a metric type and never removes
+one, because a counter that lost a file would go backwards. As shards come and go
+those files would pile up, so the files of a dead process are added to an
+archive of the same format, which no process id can have, and then removed.
+"""
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# Process 0 is the kernel's; the collector takes whatever stands at this place.
+_ARCHIVE = "0"
+_FOLDED_TYPES = ("counter", "histogram", "summary")
+
+
+class MetricFiles:
+    """The directory that workers find in ``PROMETHEUS_MULTIPROC_DIR``."""
+
+    def __init__(self, directory: Path) -> None:
+        """Create *directory*, or empty it of an earlier run's files."""
+        self.directory = directory
+        # A scrape between adding to the archive and removing the file would
+        # count the dead process twice.
+        self._lock = threading.Lock()
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob("*.db"):
+            path.unlink()
+
+    def exposition(self) -> bytes:
+        """The sum over all processes, dead ones included, in Prometheus's text format."""
+        registry = CollectorRegistry()
+        with self._lock:
+            MultiProcessCollector(registry, path=str(self.directory))  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+
+    def fold_dead(self, live_pids: Iterable[int]) -> None:
+        """Add the files of every process not in *live_pids* to the archive and remove them."""
+        keep = {str(pid) for pid in live_pids} | {_ARCHIVE}
+        with self._lock:
+            for path in sorted(self.directory.glob("*.db")):
+                kind, _, rest = path.stem.partition("_")
+                pid = rest.rpartition("_")[2]
+                if pid in keep:
+                    continue
+                if kind in _FOLDED_TYPES:
+                    self._add_to_archive(kind, path)
+                path.unlink()
+
+    def _add_to_archive(self, kind: str, path: Path) -> None:
+        archive = MmapedDict(str(self.directory / f"{kind}_{_ARCHIVE}.db"))  # type: ignore[no-untyped-call]
+        try:
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+                before, _ = archive.read_value(key)  # type: ignore[no-untyped-call]
+                archive.write_value(key, before + value, 0.0)  # type: ignore[no-untyped-call]
+        finally:
+            archive.close()  # type: ignore[no-untyped-call]

@@ -1,0 +1,115 @@
+"""
+Every metric of the daemon: name, labels and meaning, in one place.
+
+Workers are one process a shard, so their metrics live in files that the
+supervisor adds up (``metric_files.py``); ``PROMETHEUS_MULTIPROC_DIR`` must be in
+the environment before ``prometheus_client`` is imported for that. The
+supervisor's own stay in its memory. A label never carries a card, a
+transaction or a sequence number: each distinct value is a series for ever.
+"""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+# Records taken from the stream, by what became of them: decided, duplicate,
+# conflict, label, dead_letter.
+RECORDS = "fraudstream_records_total"
+# Decisions that were stored as new documents, by outcome.
+DECISIONS = "fraudstream_decisions_total"
+# Seconds a chunk spent in one stage of the worker.
+STAGE_SECONDS = "fraudstream_stage_seconds"
+# From the record's arrival in Kinesis to its stored decision; includes the poll.
+ARRIVAL_TO_DECISION_SECONDS = "fraudstream_arrival_to_decision_seconds"
+# From the delivery to the worker to the stored decision; what this code answers for.
+RECEIVE_TO_DECISION_SECONDS = "fraudstream_receive_to_decision_seconds"
+# How far a shard's reader is behind the tip of the stream, as Kinesis says.
+MILLIS_BEHIND_LATEST = "fraudstream_millis_behind_latest"
+# Failed calls, by dependency (redis, firehose, s3, kinesis, dynamodb, endpoint) and cause.
+DEPENDENCY_ERRORS = "fraudstream_dependency_errors_total"
+# Transactions decided without a score, by score and cause.
+DEGRADED = "fraudstream_degraded_total"
+# Records stored as dead letters, by error code.
+DEAD_LETTERS = "fraudstream_dead_letters_total"
+# Seconds since the oldest finished record that no checkpoint covers; 0 when none waits.
+CHECKPOINT_AGE_SECONDS = "fraudstream_checkpoint_age_seconds"
+# Events behind the id horizon of an entity, which therefore changed nothing there.
+LATE_DROPPED = "fraudstream_late_dropped_total"
+# Events that claim a time after their arrival, clamped to it.
+FUTURE_EVENTS = "fraudstream_future_events_total"
+# Transactions whose id was decided before, with the same content.
+DUPLICATES = "fraudstream_duplicates_total"
+# Transactions whose id was decided before, with other content.
+CONFLICTS = "fraudstream_conflicts_total"
+# Seconds of one request to a model endpoint.
+ENDPOINT_SECONDS = "fraudstream_endpoint_seconds"
+# Times the KCL and all its workers were ended and started again, by cause.
+RESTARTS = "fraudstream_restarts_total"
+# Always 1; the labels name the versions.
+BUILD_INFO = "fraudstream_build"
+
+# 1 ms to 10 s: the latency targets lie between 15 and 100 ms, an outage beyond 10 s.
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # fmt: skip
+
+
+class Metrics:
+    """What a worker counts and times. Given a registry, so that tests share nothing."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(name, meaning, labels, registry=registry)
+
+        def seconds(name: str, meaning: str, *labels: str) -> Histogram:
+            return Histogram(name, meaning, labels, registry=registry, buckets=BUCKETS_S)
+
+        self.records = counter(RECORDS, "Records by outcome", "outcome")
+        self.decisions = counter(DECISIONS, "Decisions by outcome", "outcome")
+        self.stage_seconds = seconds(STAGE_SECONDS, "Seconds a chunk spends in a stage", "stage")
+        self.arrival_to_decision = seconds(
+            ARRIVAL_TO_DECISION_SECONDS, "Seconds from arrival in Kinesis to the stored decision"
+        )
+        self.receive_to_decision = seconds(
+            RECEIVE_TO_DECISION_SECONDS, "Seconds from delivery to the stored decision"
+        )
+        # livemax: the highest of the living workers, so that a dead one's last
+        # word does not stand for ever.
+        self.millis_behind_latest = Gauge(
+            MILLIS_BEHIND_LATEST,
+            "Milliseconds behind the tip of the stream",
+            ("shard",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.dependency_errors = counter(
+            DEPENDENCY_ERRORS, "Failed calls to a dependency", "dependency", "cause"
+        )
+        self.degraded = counter(DEGRADED, "Transactions decided without a score", "cause")
+        self.dead_letters = counter(DEAD_LETTERS, "Records stored as dead letters", "error")
+        self.late_dropped = counter(LATE_DROPPED, "Events too late to change an entity", "entity")
+        self.future_events = counter(FUTURE_EVENTS, "Events clamped to their arrival")
+        self.duplicates = counter(DUPLICATES, "Transactions decided before")
+        self.conflicts = counter(CONFLICTS, "Transactions decided before with other content")
+        self.endpoint_seconds = seconds(ENDPOINT_SECONDS, "Seconds of an endpoint", "endpoint")
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Observe how long the body takes as *stage*, also when it fails."""
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(stage).observe(time.perf_counter() - started_s)
+
+
+class SupervisorMetrics:
+    """What only the supervisor knows: restarts, and what is running."""
+
+    def __init__(self, registry: CollectorRegistry, version: str) -> None:
+        self.restarts = Counter(
+            RESTARTS, "Restarts of the KCL and its workers", ("cause",), registry=registry
+        )
+        info = Info(BUILD_INFO, "Versions of what is running", registry=registry)
+        info.info({"version": version, "python": platform.python_version()})

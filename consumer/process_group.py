@@ -1,0 +1,90 @@
+"""A program in a process group of its own, which dies with us and as a whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import IO, cast
+
+from consumer.multilang import Launch
+
+# Asks the kernel for SIGKILL when our parent dies (prctl PR_SET_PDEATHSIG, which
+# survives exec), makes sure it has not died already, and becomes the program. A
+# process of its own, since code between fork and exec of a process with threads
+# can block for ever.
+_BIND = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+os.getppid() == int(sys.argv[1]) or os._exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_POLL_S = 0.02
+_END_LIMIT_S = 10.0
+
+
+class ProcessGroup:
+    """
+    The leader of the group and everything it starts.
+
+    Start it from the main thread: the kernel's death signal follows the thread
+    that started the program.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        """Start *launch* with pipes on its standard output and error."""
+        bind = [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*bind, *launch.command],
+            env=dict(launch.environment),
+            cwd=launch.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the leader, and id of the group."""
+        return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """What the leader prints."""
+        return cast("IO[bytes]", self._process.stdout)
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        """What the leader complains about."""
+        return cast("IO[bytes]", self._process.stderr)
+
+    def poll(self) -> int | None:
+        """The leader's exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def terminate_leader(self) -> None:
+        """SIGTERM to the leader alone."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, and wait until none of it is left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline_s = time.monotonic() + _END_LIMIT_S
+        while self._is_alive() and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
+
+    def _is_alive(self) -> bool:
+        # As process 1 of a container we inherit the leader's orphans and have to
+        # collect them; elsewhere this finds none.
+        with suppress(ChildProcessError):
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
