@@ -1,0 +1,129 @@
+"""
+AWS in one process: Kinesis, DynamoDB, Firehose, S3 and the SageMaker control plane.
+
+The services are moto's, the server is hypercorn, because the Kinesis Client
+Library speaks HTTP/2 only, with prior knowledge on ``http://``, while boto3 and
+the readiness check speak HTTP/1.1; hypercorn takes both on one port. Firehose
+writes what each PutRecordBatch carries as one S3 object at once, under
+``<prefix>YYYY/MM/DD/HH/``. Everything is in memory and gone with the process.
+
+Run as ``python -m consumer.local.aws --port 4566``.
+"""
+
+import argparse
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from moto.kinesis import models as kinesis
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from consumer.local.ports import HOST
+
+# A PutRecords may carry 5 MiB (a third more as base64) and an S3 object of the
+# simulated history more than that; hypercorn's own limit is 16 MiB.
+MAX_BODY_BYTES = 256 * 1024 * 1024
+# A client that sends on a connection which the server just closed as idle sees an
+# error, and the daemon's clients do not retry behind its back.
+KEEP_ALIVE_S = 3_600.0
+_UNLIMITED = 2**31
+
+
+def make_shards_scale() -> None:
+    """
+    Let puts and reads of moto's shards cost the same however long they have grown.
+
+    moto copies all sequence numbers on every put and scans from the first record
+    on every read: after 40,000 records a put takes three times as long as at the
+    start, and after an hour at 1,000 records/s the stream would stand still.
+    Sequence numbers are consecutive, so a read is a range. The methods are
+    replaced because moto's metaclass takes no subclass from outside its packages.
+    """
+
+    def newest(shard: kinesis.Shard) -> int:
+        return next(reversed(shard.records), 0)
+
+    def oldest(shard: kinesis.Shard) -> int:
+        return next(iter(shard.records), 0)
+
+    def read(
+        shard: kinesis.Shard, last_sequence_id: str, limit: int | None
+    ) -> tuple[list[kinesis.Record], int, int]:
+        last, end = int(last_sequence_id), newest(shard)
+        start = max(last + 1, oldest(shard))
+        stop = end + 1 if limit is None else min(start + limit, end + 1)
+        found = [shard.records[number] for number in range(start, stop)]
+        if not found:
+            return [], last, 0
+        behind_s = shard.records[end].created_at - found[-1].created_at
+        return found, found[-1].sequence_number, int(behind_s * 1_000)
+
+    methods = {
+        "get_max_sequence_number": newest,
+        "get_min_sequence_number": oldest,
+        "get_records": read,
+    }
+    for name, method in methods.items():
+        setattr(kinesis.Shard, name, method)
+
+
+def whole_answers(
+    application: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]],
+) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+    """
+    Wrap a WSGI *application* so that it answers with exactly one chunk.
+
+    hypercorn sends the status with the first chunk of the body and so answers
+    500 where there is none: to S3's DeleteObject and HeadObject.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        chunks = application(environ, start_response)
+        try:
+            return [b"".join(chunks)]
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+
+    return answer
+
+
+async def _serve(bind: str) -> None:
+    # moto's backends are not safe for concurrency ("Note: this function is not safe for
+    # concurrency" stands in its put of a record): two puts at once could share a sequence
+    # number, and a conditional write of a lease could succeed twice. The GIL leaves little
+    # to gain anyway.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1, "aws"))
+    config = Config()
+    config.bind = [bind]
+    config.loglevel = "WARNING"
+    config.wsgi_max_body_size = MAX_BODY_BYTES
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_max_requests = _UNLIMITED
+    config.graceful_timeout = 1.0
+    application = whole_answers(DomainDispatcherApplication(create_backend_app))
+    await serve(application, config, mode="wsgi")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 then."""
+    parser = argparse.ArgumentParser(prog="python -m consumer.local.aws", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", type=int, help="port of 127.0.0.1 to listen on")
+    where.add_argument("--fd", type=int, help="inherited file descriptor of a listening socket")
+    options = parser.parse_args(arguments)
+    # Each request would be a line; what remains are warnings and tracebacks.
+    for name in ("werkzeug", "botocore", "moto"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    make_shards_scale()
+    bind = f"fd://{options.fd}" if options.fd is not None else f"{HOST}:{options.port}"
+    asyncio.run(_serve(bind))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

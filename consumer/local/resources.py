@@ -1,0 +1,125 @@
+"""
+What the stack holds when it is ready: a stream, buckets, a delivery stream.
+
+Everything goes through ``localstack-client`` sessions, so the same code
+prepares the embedded AWS and a LocalStack.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+from localstack_client.session import Session  # type: ignore[import-untyped]
+
+from consumer.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_firehose import FirehoseClient
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+# Emulators take any key; both sides of a test must only agree on one.
+ACCESS_KEY = "test"
+_EXISTS = frozenset({"ResourceInUseException", "BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+_READY_TIMEOUT_S = 60.0
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Names and sizes of what to create; the names are those of the settings' defaults."""
+
+    stream: str = "transactions"
+    shards: int = 2
+    delivery_stream: str = "fraudstream-decisions"
+    delivery_bucket: str = "fraudstream-decisions"
+    delivery_prefix: str = "decisions/"
+    buckets: tuple[str, ...] = ("fraudstream-dead-letters", "fraudstream-history")
+
+
+def session(url: str | None = None) -> Session:
+    """
+    Return a session whose clients call *url*.
+
+    Without *url* it is ``LOCALSTACK_HOST`` (``localhost:4566`` by default) or
+    ``AWS_ENDPOINT_URL``, as localstack-client reads them.
+    """
+    host = urlsplit(url).netloc if url is not None else None
+    # localstack-client lets AWS_ENDPOINT_URL win over the host that it is given, and the
+    # parts of this stack must not be looked for on another emulator.
+    ambient = os.environ.pop("AWS_ENDPOINT_URL", None) if url is not None else None
+    try:
+        return Session(
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=ACCESS_KEY,
+            region_name=REGION,
+            localstack_host=host,
+        )
+    finally:
+        if ambient is not None:
+            os.environ["AWS_ENDPOINT_URL"] = ambient
+
+
+def prepare(aws: Session, resources: Resources) -> None:
+    """
+    Create what *resources* names and wait until it is active; what exists stays.
+
+    Raises Unavailable.
+    """
+    try:
+        _create_buckets(aws.client("s3"), resources)
+        _create_stream(aws.client("kinesis"), resources)
+        _create_delivery_stream(aws.client("firehose"), resources)
+    except (BotoCoreError, ClientError) as error:
+        raise Unavailable("aws", str(error)) from error
+
+
+def _create_buckets(s3: "S3Client", resources: Resources) -> None:
+    for bucket in (resources.delivery_bucket, *resources.buckets):
+        _create(partial(s3.create_bucket, Bucket=bucket))
+    s3.close()
+
+
+def _create_stream(kinesis: "KinesisClient", resources: Resources) -> None:
+    name = resources.stream
+    _create(lambda: kinesis.create_stream(StreamName=name, ShardCount=resources.shards))
+    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
+    kinesis.close()
+
+
+def _create_delivery_stream(firehose: "FirehoseClient", resources: Resources) -> None:
+    name = resources.delivery_stream
+    _create(
+        lambda: firehose.create_delivery_stream(
+            DeliveryStreamName=name,
+            ExtendedS3DestinationConfiguration={
+                "RoleARN": f"arn:aws:iam::{ACCOUNT}:role/firehose",
+                "BucketARN": f"arn:aws:s3:::{resources.delivery_bucket}",
+                "Prefix": resources.delivery_prefix,
+            },
+        )
+    )
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    # boto3 has no waiter for this one.
+    while time.monotonic() < deadline:
+        description = firehose.describe_delivery_stream(DeliveryStreamName=name)
+        if description["DeliveryStreamDescription"]["DeliveryStreamStatus"] == "ACTIVE":
+            firehose.close()
+            return
+        time.sleep(_POLL_S)
+    raise Unavailable("aws", f"delivery stream {name} was not active in {_READY_TIMEOUT_S:.0f} s")
+
+
+def _create(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in _EXISTS:
+            raise
