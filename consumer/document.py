@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from consumer.currency import major_units
+from consumer.currency import EXPONENTS
 from consumer.model import Assessment, Origin, Transaction
 
 _OPTIONAL = (
@@ -87,7 +87,7 @@ def build_alert(assessment: Assessment) -> bytes:
             "prediction_id": build_prediction_id(transaction),
             "card_id": transaction.card_id,
             "merchant_id": transaction.merchant_id,
-            "amount": major_units(transaction.amount_minor, transaction.currency),
+            "amount": _major_units(transaction.amount_minor, transaction.currency),
             "currency": transaction.currency,
             "outcome": assessment.decision.outcome,
             "reasons": assessment.decision.reasons,
@@ -103,9 +103,9 @@ def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[st
         "event_time": transaction.event_time,
         "card_id": transaction.card_id,
         "merchant_id": transaction.merchant_id,
-        "amount": major_units(transaction.amount_minor, transaction.currency),
+        "amount": _major_units(transaction.amount_minor, transaction.currency),
         "currency": transaction.currency,
-        "base_amount": major_units(transaction.base_amount_minor, base_currency),
+        "base_amount": _major_units(transaction.base_amount_minor, base_currency),
         "kind": transaction.kind,
     }
     for name in _OPTIONAL:
@@ -126,3 +126,8 @@ def _origin_fields(origin: Origin) -> dict[str, object]:
         fields["shard_id"] = origin.shard_id
         fields["position"] = str(origin.position)
     return fields
+
+
+def _major_units(minor: int, currency: str) -> float:
+    """Money as JSON shows it: 12.5 for 1,250 cents."""
+    return minor / 10 ** EXPONENTS[currency]

@@ -1,0 +1,141 @@
+"""What a worker tells about itself: each event moves its metrics and its heartbeat together."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from prometheus_client import Counter as PrometheusCounter
+
+from consumer.clock import Clock
+from consumer.engine import Settled
+from consumer.errors import Unavailable
+from consumer.heartbeat import Heartbeat
+from consumer.intake import Batch
+from consumer.logs import get_logger
+from consumer.metrics import Metrics
+from consumer.model import Applied, Assessment, Outcome, Position, ShardId, Stored
+
+_RECORD_OUTCOMES = {
+    Stored.CREATED: "decided",
+    Stored.EXISTING: "duplicate",
+    Stored.CONFLICT: "conflict",
+}
+
+
+class WorkerTelemetry:
+    """The telemetry of one worker process."""
+
+    def __init__(
+        self, metrics: Metrics, heartbeat: Heartbeat, clock: Clock, entities: Sequence[str]
+    ) -> None:
+        """*entities* are the plan's, in its order, to name what an observation says of each."""
+        self._metrics = metrics
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._entities = tuple(entities)
+        self._log = get_logger(__name__)
+        self._shard_id = ShardId("")
+
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        """Measure the block as *stage*."""
+        return self._metrics.timed(stage)
+
+    def started(self, shard_id: ShardId) -> None:
+        """A shard was taken up."""
+        self._shard_id = shard_id
+        self._heartbeat.shard(shard_id)
+        self._log.info("shard taken up")
+
+    def stage(self, name: str) -> None:
+        """The worker entered stage *name*."""
+        self._heartbeat.stage(name)
+
+    def waiting(self, error: Unavailable, waited_s: float) -> None:
+        """A dependency is not available and the worker waits for it."""
+        self._heartbeat.stage(f"waiting:{error.dependency}")
+        self._metrics.dependency_errors.labels(error.dependency, "unavailable").inc()
+        self._log.warning(
+            "waiting", dependency=error.dependency, error=str(error), waited_s=round(waited_s, 1)
+        )
+
+    def endpoint_failed(self, endpoint: str, cause: str) -> None:
+        """A request to a model gave no usable answer in time."""
+        self._metrics.dependency_errors.labels("endpoint", f"{endpoint}:{cause}").inc()
+        self._log.warning("endpoint failed", endpoint=endpoint, cause=cause)
+
+    def endpoint_answered(self, endpoint: str, seconds: float) -> None:
+        """A request to a model ended, well or not, after *seconds*."""
+        self._metrics.endpoint_seconds.labels(endpoint).observe(seconds)
+
+    def sorted(self, batch: Batch) -> None:
+        """A chunk was decoded."""
+        _count(self._metrics.records, {"label": len(batch.labels)})
+        future = sum(incoming.future for incoming in batch.incoming)
+        if future:
+            self._metrics.future_events.inc(future)
+        for error, count in Counter(letter.error for letter in batch.letters).items():
+            self._metrics.records.labels("dead_letter").inc(count)
+            self._metrics.dead_letters.labels(error).inc(count)
+            self._log.warning("records rejected", error=error, count=count)
+
+    def settled(self, settled: Sequence[Settled]) -> None:
+        """A chunk was decided and stored."""
+        now_ms = self._clock.now_ms()
+        _count(
+            self._metrics.records,
+            Counter(_RECORD_OUTCOMES[each.stored.stored] for each in settled),
+        )
+        stored = Counter(each.stored.stored for each in settled)
+        self._metrics.duplicates.inc(stored[Stored.EXISTING])
+        if stored[Stored.CONFLICT]:
+            self._metrics.conflicts.inc(stored[Stored.CONFLICT])
+            self._metrics.dead_letters.labels("conflict").inc(stored[Stored.CONFLICT])
+            self._log.warning("conflicting transactions", count=stored[Stored.CONFLICT])
+        self._decided(
+            [each.assessment for each in settled if each.stored.stored is Stored.CREATED], now_ms
+        )
+
+    def labelled(self, known: Sequence[bool]) -> None:
+        """Labels were noted on their documents, or found none."""
+        if not all(known):
+            self._log.info("labels without a document", count=known.count(False))
+
+    def progressed(self, position: Position | None, millis_behind: int | None) -> None:
+        """A delivery was worked through."""
+        self._heartbeat.progress(position, millis_behind)
+        if millis_behind is not None:
+            self._metrics.millis_behind_latest.labels(self._shard_id).set(millis_behind)
+
+    def checkpointed(self, position: Position) -> None:
+        """The KCL stored a checkpoint."""
+        self._heartbeat.checkpointed(position)
+
+    def _decided(self, assessments: Sequence[Assessment], now_ms: int) -> None:
+        metrics = self._metrics
+        outcomes: Counter[Outcome] = Counter()
+        causes: Counter[str] = Counter()
+        late: Counter[str] = Counter()
+        for assessment in assessments:
+            origin = assessment.origin
+            metrics.arrival_to_decision.observe((now_ms - origin.arrival_ms) / 1000)
+            metrics.receive_to_decision.observe((now_ms - origin.received_ms) / 1000)
+            outcomes[assessment.decision.outcome] += 1
+            causes.update(assessment.scores.degraded)
+            late.update(self._late(assessment.observation.applied))
+        _count(metrics.decisions, outcomes)
+        _count(metrics.degraded, causes)
+        _count(metrics.late_dropped, late)
+
+    def _late(self, applied: Iterable[Applied]) -> list[str]:
+        return [
+            entity
+            for entity, status in zip(self._entities, applied, strict=True)
+            if status is Applied.LATE
+        ]
+
+
+def _count(counter: PrometheusCounter, counts: Mapping[str, int]) -> None:
+    """Add *counts* (label value → how many) to *counter*, making no series for a zero."""
+    for label, count in counts.items():
+        if count:
+            counter.labels(label).inc(count)

@@ -1,0 +1,359 @@
+"""The worker with every outside replaced by a fake: order, checkpoints, and what a failure leaves."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+
+import orjson
+import pytest
+
+from consumer.decode import DecodeRules
+from consumer.document import DocumentFormat
+from consumer.engine import Engine, Settled
+from consumer.errors import Held, Unavailable
+from consumer.intake import Batch, FloodLimit, Intake
+from consumer.model import DeadLetter, Position, Record, Scores, ShardId
+from consumer.patience import Patience
+from consumer.settings import DecisionSettings, Events
+from consumer.settings import Worker as WorkerSettings
+from consumer.worker import Worker, WorkerParts
+from tests.builders import SHARD
+from tests.fakes.clock import FakeClock
+from tests.fakes.documents import FakeDocuments
+from tests.fakes.features import FakeFeatures
+
+FORM = DocumentFormat(FakeFeatures.names, "f" * 64, "EUR")
+TTL_MS = 172_800_000
+
+
+class FakeScoring:
+    """Scores that are there at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def start(self, rows: Sequence[Sequence[float]], inference_id: str) -> "FakePending":
+        assert inference_id
+        self.batches.append(len(rows))
+        return FakePending(len(rows))
+
+
+class FakePending:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def result(self) -> list[Scores]:
+        return [Scores(0.01, 0.5)] * self.count
+
+
+class HeldSink:
+    """Acknowledges when told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[bytes]] = []
+        self.futures: list[Future[None]] = []
+        self.acknowledge_at_once = True
+
+    def publish(self, documents: Sequence[bytes]) -> "Future[None]":
+        self.sent.append(list(documents))
+        future: Future[None] = Future()
+        self.futures.append(future)
+        if self.acknowledge_at_once:
+            future.set_result(None)
+        return future
+
+    @property
+    def ids(self) -> list[str]:
+        return [orjson.loads(each)["transaction_id"] for batch in self.sent for each in batch]
+
+
+class KeptLetters:
+    def __init__(self) -> None:
+        self.letters: dict[str, DeadLetter] = {}
+
+    def put(self, letters: Sequence[DeadLetter]) -> None:
+        self.letters.update({letter.letter_id: letter for letter in letters})
+
+
+class Silence:
+    """Telemetry that keeps only the stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        self.stages.append(stage)
+        return nullcontext()
+
+    def started(self, shard_id: ShardId) -> None: ...
+    def stage(self, name: str) -> None: ...
+    def sorted(self, batch: Batch) -> None: ...
+    def settled(self, settled: Sequence[Settled]) -> None: ...
+    def labelled(self, known: Sequence[bool]) -> None: ...
+    def progressed(self, position: Position | None, millis_behind: int | None) -> None: ...
+    def checkpointed(self, position: Position) -> None: ...
+
+
+class Bench:
+    """A worker and all that it touches."""
+
+    def __init__(self, *, sink: bool = True, chunk_size: int = 10, limit_share: float = 0.5) -> None:
+        self.clock = FakeClock()
+        self.features = FakeFeatures()
+        self.scoring = FakeScoring()
+        self.documents = FakeDocuments(FORM)
+        self.letters = KeptLetters()
+        self.sink = HeldSink()
+        self.telemetry = Silence()
+        self.checkpoints: list[Position] = []
+        engine = Engine(
+            features=self.features,
+            scoring=self.scoring,
+            documents=self.documents,
+            policy=DecisionSettings(),
+            clock=self.clock,
+            timing=self.telemetry,
+        )
+        parts = WorkerParts(
+            intake=Intake(DecodeRules.of(Events()), TTL_MS),
+            flood=FloodLimit(limit_share, 100),
+            engine=engine,
+            documents=self.documents,
+            dead_letters=self.letters,
+            sink=self.sink if sink else None,
+            patience=Patience(self.clock, self.clock.sleep, 5.0, lambda _error, _waited: None),
+            telemetry=self.telemetry,
+            clock=self.clock,
+        )
+        settings = WorkerSettings(chunk_size=chunk_size, checkpoint_interval_s=2.0)
+        self.worker = Worker(parts, settings)
+        self.worker.start(SHARD, None)
+
+    def deliver(self, *records: Record) -> None:
+        self.clock.sleep(3.0)
+        self.worker.process(records, 0, self.checkpoints.append)
+
+    def record(self, number: int, data: bytes | None = None) -> Record:
+        return Record(
+            shard_id=SHARD,
+            position=Position(number),
+            arrival_ms=self.clock.now_ms() - 50,
+            data=an_event(number) if data is None else data,
+        )
+
+
+def an_event(number: int, **changes: object) -> bytes:
+    return orjson.dumps(
+        {
+            "type": "transaction",
+            "transaction_id": f"tx_{number}",
+            "event_time": "2026-09-01T12:00:00Z",
+            "card_id": "card_1",
+            "merchant_id": "merchant_1",
+            "amount": 12.5,
+            "currency": "EUR",
+            **changes,
+        }
+    )
+
+
+def test_a_delivery_is_decided_published_and_checkpointed() -> None:
+    bench = Bench()
+    bench.deliver(*(bench.record(number) for number in range(1, 26)))
+    assert len(bench.documents.documents) == 25
+    assert bench.sink.ids == [f"tx_{number}" for number in range(1, 26)]
+    assert bench.checkpoints == [Position(25)]
+    assert bench.scoring.batches == [10, 10, 5]
+
+
+def test_the_next_chunk_reads_its_features_before_the_one_before_is_stored() -> None:
+    bench = Bench(chunk_size=1)
+    bench.deliver(bench.record(1), bench.record(2))
+    assert bench.telemetry.stages == ["observe", "observe", "score", "decide", "score", "decide"]
+
+
+def test_features_are_read_in_stream_order() -> None:
+    bench = Bench(chunk_size=2)
+    bench.deliver(*(bench.record(number) for number in range(1, 6)))
+    assert bench.features.calls == [["tx_1", "tx_2"], ["tx_3", "tx_4"], ["tx_5"]]
+
+
+def test_a_record_without_acknowledgement_is_not_checkpointed() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    assert bench.checkpoints == []
+    bench.sink.futures[0].set_result(None)
+    bench.deliver()
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_an_acknowledgement_that_comes_early_waits_for_the_one_before() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    bench.deliver(bench.record(2))
+    bench.sink.futures[1].set_result(None)
+    bench.deliver()
+    assert bench.checkpoints == []
+    bench.sink.futures[0].set_result(None)
+    bench.deliver()
+    assert bench.checkpoints == [Position(2)]
+
+
+def test_rows_that_firehose_refused_are_sent_again() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    bench.sink.futures[0].set_exception(Unavailable("firehose", "throttled"))
+    bench.sink.acknowledge_at_once = True
+    bench.deliver()
+    assert bench.sink.ids == ["tx_1", "tx_1"]
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_the_end_of_a_shard_waits_for_all_that_was_started() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    bench.sink.futures[0].set_result(None)
+    bench.worker.shard_ended(bench.checkpoints.append)
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_shutdown_drains_and_checkpoints() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    bench.sink.futures[0].set_result(None)
+    bench.worker.shutdown_requested(bench.checkpoints.append)
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_after_a_lost_lease_nothing_is_waited_for() -> None:
+    bench = Bench()
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    bench.worker.lease_lost()
+    bench.worker.shutdown_requested(bench.checkpoints.append)
+    assert bench.checkpoints == []
+
+
+def test_checkpoints_keep_their_distance() -> None:
+    bench = Bench()
+    bench.deliver(bench.record(1))
+    bench.worker.process([bench.record(2)], 0, bench.checkpoints.append)
+    assert bench.checkpoints == [Position(1)]
+    bench.deliver()
+    assert bench.checkpoints == [Position(1), Position(2)]
+
+
+def test_an_idle_shard_is_not_checkpointed_again() -> None:
+    bench = Bench()
+    bench.deliver(bench.record(1))
+    bench.deliver()
+    bench.deliver()
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_a_redelivered_record_is_published_again_and_decided_once() -> None:
+    bench = Bench()
+    record = bench.record(1)
+    bench.deliver(record)
+    again = Bench()
+    again.documents, again.features = bench.documents, bench.features
+    bench.worker.process([record], 0, bench.checkpoints.append)
+    assert bench.sink.ids == ["tx_1", "tx_1"]
+    assert bench.features.applied == {"card_1": ["tx_1"]}
+
+
+def test_a_producers_duplicate_is_answered_by_the_first_record() -> None:
+    bench = Bench()
+    bench.deliver(bench.record(1), bench.record(2, an_event(1)))
+    assert bench.sink.ids == ["tx_1"]
+    assert bench.letters.letters == {}
+    assert bench.checkpoints == [Position(2)]
+
+
+def test_the_same_id_with_other_content_becomes_a_dead_letter() -> None:
+    bench = Bench()
+    bench.deliver(bench.record(1), bench.record(2, an_event(1, amount=99.0)))
+    (letter,) = bench.letters.letters.values()
+    assert (letter.error, letter.position) == ("conflict", Position(2))
+    assert "99.0" in letter.payload
+    assert bench.sink.ids == ["tx_1"]
+
+
+def test_a_bad_record_costs_itself_only() -> None:
+    bench = Bench()
+    bench.deliver(bench.record(1), bench.record(2, b"{"), bench.record(3))
+    assert bench.sink.ids == ["tx_1", "tx_3"]
+    (letter,) = bench.letters.letters.values()
+    assert letter.position == Position(2)
+    assert bench.checkpoints == [Position(3)]
+
+
+def test_a_record_older_than_documents_live_is_stale() -> None:
+    bench = Bench()
+    record = bench.record(1)
+    bench.clock.sleep(TTL_MS / 1000)
+    bench.deliver(record)
+    (letter,) = bench.letters.letters.values()
+    assert letter.error == "stale"
+    assert bench.documents.documents == {}
+
+
+def test_a_flood_of_bad_records_holds_before_a_checkpoint() -> None:
+    bench = Bench(chunk_size=100)
+    with pytest.raises(Held, match="60 of the last 100 records were rejected"):
+        bench.deliver(
+            *(bench.record(number, b"{" if number <= 60 else None) for number in range(1, 101))
+        )
+    assert len(bench.letters.letters) == 60
+    assert bench.checkpoints == []
+
+
+def test_bad_records_below_the_limit_pass() -> None:
+    bench = Bench(chunk_size=100)
+    bench.deliver(
+        *(bench.record(number, b"{" if number <= 50 else None) for number in range(1, 101))
+    )
+    assert bench.checkpoints == [Position(100)]
+
+
+def test_without_firehose_a_stored_decision_is_enough() -> None:
+    bench = Bench(sink=False)
+    bench.deliver(bench.record(1))
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_a_label_is_noted_on_its_document() -> None:
+    bench = Bench()
+    label = orjson.dumps(
+        {
+            "type": "label",
+            "transaction_id": "tx_1",
+            "label": "fraud",
+            "label_time": "2026-09-05T12:00:00Z",
+            "source": "chargeback",
+        }
+    )
+    bench.deliver(bench.record(1), bench.record(2, label))
+    assert orjson.loads(bench.documents.documents["tx_1"])["label"]["label"] == "fraud"
+    assert bench.checkpoints == [Position(2)]
+
+
+@pytest.mark.parametrize("outage", [FakeFeatures.fail, FakeDocuments.fail])
+def test_a_short_outage_of_redis_is_waited_out(outage: Callable[[object, int], None]) -> None:
+    bench = Bench()
+    outage(bench.features if outage is FakeFeatures.fail else bench.documents, 3)
+    bench.deliver(bench.record(1))
+    assert bench.checkpoints == [Position(1)]
+
+
+def test_a_long_outage_leaves_without_a_checkpoint() -> None:
+    bench = Bench()
+    bench.features.fail(10**9)
+    with pytest.raises(Unavailable):
+        bench.deliver(bench.record(1))
+    assert bench.checkpoints == []
