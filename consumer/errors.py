@@ -40,12 +40,14 @@ class Unavailable(FraudstreamError):
     A dependency that did not answer in time or refused for now.
 
     ``dependency`` is the name used in metrics: ``redis``, ``firehose``, ``s3``,
-    ``kinesis``, ``endpoint``.
+    ``kinesis``, ``endpoint``. The message of an endpoint is a stable snake_case
+    word (``timeout``, ``status_500``, …), which becomes the degraded cause.
     """
 
     def __init__(self, dependency: str, message: str) -> None:
         super().__init__(f"{dependency}: {message}")
         self.dependency = dependency
+        self.message = message
 
 
 class Held(FraudstreamError):

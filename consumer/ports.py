@@ -70,11 +70,28 @@ class Endpoint(Protocol):
         """The score's name: ``fraud`` or ``anomaly``."""
         ...
 
-    def invoke(self, rows: Sequence[Sequence[float]], deadline_s: float) -> list[float]:
+    @property
+    def max_rows(self) -> int:
+        """Rows that one request may carry."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that the lines of one request, with a newline each, may take."""
+        ...
+
+    def invoke(self, lines: Sequence[bytes], deadline_s: float, inference_id: str) -> list[float]:
         """
-        Score *rows* (each in the order of the plan's names) until *deadline_s*
-        on the monotonic clock. Raises Unavailable with the cause as message:
-        ``timeout``, ``status_500``, ``wrong_row_count``, ``not_a_number`` …
+        Score *lines* in one request, until *deadline_s* on the monotonic clock.
+
+        Each line is the CSV of one vector in the order of the plan's names,
+        without a newline; encoded once, it serves every endpoint. One finite
+        score a line comes back, in order. *inference_id* (at most 64 ASCII
+        characters) names the request in captured data.
+
+        Raises Unavailable with the cause as its message: ``timeout``,
+        ``connection``, ``status_<code>``, ``unreadable``, ``wrong_row_count``,
+        ``not_a_number`` or ``out_of_range``.
         """
         ...
 
