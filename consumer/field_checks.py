@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
 
 from consumer.errors import Rejected
-from consumer.masking import holds_card_number
+from consumer.masking import holds_card_number, is_card_number
 from consumer.wire import COUNTRY_PATTERN, MERCHANT_CATEGORY_PATTERN, WORD_PATTERN
 
 # Entity state counts in unsigned 32-bit seconds, and windows reach 30 days back.
@@ -39,8 +39,8 @@ def check_identifiers(fields: Iterable[tuple[str, str | None]], pattern: re.Patt
             continue
         if not matches(value):
             raise Rejected("bad_identifier", f"{name}: expected to match {pattern.pattern}")
-        if name in _CARD_FIELDS:
-            refuse_card_number(name, value)
+        if name in _CARD_FIELDS and is_card_number(value):
+            raise _card_number(name)
 
 
 def check_word(name: str, value: str | None) -> None:
@@ -49,7 +49,8 @@ def check_word(name: str, value: str | None) -> None:
         return
     if _WORD.fullmatch(value) is None:
         raise Rejected("bad_value", f"{name}: expected to match {WORD_PATTERN}")
-    refuse_card_number(name, value)
+    if holds_card_number(value):
+        raise _card_number(name)
 
 
 def check_codes(country: str | None, merchant_category: str | None) -> None:
@@ -64,13 +65,8 @@ def check_text(name: str, value: str) -> None:
     """Check a text that settings allow beside the known fields: ``bad_value``, ``card_number``."""
     if len(value) > _MAX_TEXT or not value.isprintable():
         raise Rejected("bad_value", f"{name}: expected at most {_MAX_TEXT} printable characters")
-    refuse_card_number(name, value)
-
-
-def refuse_card_number(name: str, value: str) -> None:
-    """Raise ``card_number`` where *value* holds one: events carry tokens."""
     if holds_card_number(value):
-        raise Rejected("card_number", f"{name}: expected a token, found what may be a card number")
+        raise _card_number(name)
 
 
 def utc(name: str, time: datetime) -> datetime:
@@ -98,3 +94,7 @@ def canonical_address(name: str, text: str) -> str:
         # ::ffff:192.0.2.1 is 192.0.2.1 as a dual-stack server sees it.
         return str(address.ipv4_mapped or address)
     return str(address)
+
+
+def _card_number(name: str) -> Rejected:
+    return Rejected("card_number", f"{name}: expected a token, found what may be a card number")
