@@ -2,18 +2,47 @@
 The settings: every value with its type, unit, default and meaning.
 
 Values come from a YAML file and, above it, from environment variables:
-``FRAUDSTREAM_REDIS__URL`` sets ``redis.url``. Secrets are ``SecretStr``, so that
-neither ``repr`` nor a log shows them.
+``FRAUDSTREAM_REDIS__URL`` sets ``redis.url``. ``configuration.py`` reads both,
+and ``contradictions.py`` holds what two values together must not say. Secrets
+are ``SecretStr``, so that neither ``repr`` nor a log shows them.
+
+``Settings()`` is the plain default and reads nothing.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+SHIPPED = Path(__file__).parent / "defaults"
+"""The folder of the files that come with the package: settings, features, logback."""
+
+
+def _check_redis_url(url: SecretStr) -> SecretStr:
+    """Refuse an address of another protocol; the message must not repeat the value."""
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        message = "an address that starts with redis://, rediss:// or unix://"
+        raise ValueError(message)
+    return url
+
+
+def _check_pattern(pattern: str) -> str:
+    """Refuse what is not a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        message = f"a regular expression ({error})"
+        raise ValueError(message) from error
+    return pattern
+
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 Milliseconds = Annotated[int, Field(gt=0)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 
 class Section(BaseModel):
@@ -26,10 +55,10 @@ class Aws(Section):
     """Where AWS is. Credentials come from the usual chain (environment, role, profile)."""
 
     region: str = Field("us-east-1", description="Region of every service")
-    endpoint_url: str | None = Field(
+    endpoint_url: HttpUrl | None = Field(
         None, description="One address for all services of an emulator; empty on AWS"
     )
-    sagemaker_runtime_url: str | None = Field(
+    sagemaker_runtime_url: HttpUrl | None = Field(
         None, description="Address of SageMaker Runtime where it differs from endpoint_url"
     )
 
@@ -60,12 +89,13 @@ class Kcl(Section):
         10_000, description="A lease not renewed for this long may be taken by another worker"
     )
     shutdown_grace_ms: Milliseconds = Field(
-        20_000, description="Time for workers to drain on SIGTERM; below TimeoutStopSec and stopTimeout"
+        20_000,
+        description="Time for workers to drain on SIGTERM; below TimeoutStopSec and stopTimeout",
     )
     child_timeout_s: Annotated[int, Field(ge=10)] = Field(
         300, description="The KCL ends a worker that does not answer a delivery for this long"
     )
-    dynamodb_endpoint_url: str | None = Field(
+    dynamodb_endpoint_url: HttpUrl | None = Field(
         None, description="Address of DynamoDB where it differs from aws.endpoint_url"
     )
     cloudwatch_metrics: Literal["NONE", "SUMMARY", "DETAILED"] = Field(
@@ -80,13 +110,14 @@ class Kcl(Section):
 class Redis(Section):
     """Entity state and decision documents. ``maxmemory-policy`` must be ``noeviction``."""
 
-    url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with user and password"
+    url: RedisUrl = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis:// or rediss:// with user and password",
     )
-    features_url: SecretStr | None = Field(
+    features_url: RedisUrl | None = Field(
         None, description="Another server for entity state; it needs no modules"
     )
-    documents_url: SecretStr | None = Field(
+    documents_url: RedisUrl | None = Field(
         None, description="Another server for documents; it needs JSON and Search"
     )
     connect_timeout_s: Seconds = Field(2.0, description="Longest wait for a connection")
@@ -105,7 +136,10 @@ class Redis(Section):
 class Features(Section):
     """The feature specification and the length of the once-only guarantee."""
 
-    path: Path = Field(Path("config/features.yaml"), description="The feature specification")
+    path: Path = Field(
+        SHIPPED / "features.yaml",
+        description="The feature specification; without a settings file the one shipped",
+    )
     id_horizon_s: Annotated[int, Field(ge=3_600)] = Field(
         90_000,
         description="An event older than this behind its entity's newest never changes state",
@@ -123,7 +157,7 @@ class Events(Section):
         65_536, description="Largest event, after decompression"
     )
     max_depth: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Deepest nesting of JSON")
-    id_pattern: str = Field(
+    id_pattern: Pattern = Field(
         r"^[A-Za-z0-9_.:-]{1,64}$", description="Regular expression every identifier matches"
     )
 
@@ -187,7 +221,8 @@ class DeadLetters(Section):
     bucket: str = Field("fraudstream-dead-letters", description="S3 bucket")
     prefix: str = Field("dead-letters/", description="Key prefix")
     limit_share: Fraction = Field(
-        0.5, description="Hold when more than this share of the last limit_window records is rejected"
+        0.5,
+        description="Hold when more than this share of the last limit_window records is rejected",
     )
     limit_window: Annotated[int, Field(ge=100)] = Field(
         2_000, description="Records over which the share is taken"
@@ -213,7 +248,9 @@ class Supervisor(Section):
     """The process around the KCL."""
 
     host: str = Field("0.0.0.0", description="Address of /metrics, /healthz and /readyz")  # noqa: S104 - a container is scraped from outside
-    port: Annotated[int, Field(ge=0, le=65_535)] = Field(9_464, description="Port; 0 for a free one")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9_464, description="Port; 0 for a free one"
+    )
     run_dir: Path = Field(
         Path("/run/fraudstream"), description="State of the workers, metric files, KCL properties"
     )
@@ -228,7 +265,9 @@ class Supervisor(Section):
 class Logs(Section):
     """Structured logs on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level shown")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level shown"
+    )
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: readable on a terminal, JSON elsewhere"
     )

@@ -1,0 +1,188 @@
+"""
+The command line: parses arguments, nothing else.
+
+Each command is a module with ``add_arguments(parser)`` and ``run(arguments)``,
+imported only when it is asked for: the worker of a shard must have taken
+standard output away from everyone before anything prints, and ``--help`` must
+work without the extras that a command needs.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import consumer
+from consumer.errors import Misconfigured, Unavailable
+
+EX_OK = 0
+EX_MISCONFIGURED = 2
+EX_UNAVAILABLE = os.EX_UNAVAILABLE
+EX_INTERRUPTED = 130
+
+_EPILOG = f"""\
+exit codes:
+  {EX_OK:<4} done
+  1    the command ran and what it reports is a failure
+  {EX_MISCONFIGURED:<4} wrong arguments or settings; every problem is listed
+  {EX_UNAVAILABLE:<4} something it depends on (Redis, AWS, an endpoint) does not answer
+  {EX_INTERRUPTED:<4} interrupted with Ctrl-C
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """
+    What the help says of a command, and the module that does it.
+
+    ``summary`` is its line in the main help, None for one that only the daemon
+    itself starts; ``extra`` names the extra of the package that it needs.
+    """
+
+    module: str
+    summary: str | None
+    description: str
+    example: str
+    extra: str | None = None
+    config: bool = True
+
+
+COMMANDS = {
+    "run": Command(
+        "consumer.run_command",
+        "run the daemon",
+        "Run the daemon: start the Kinesis Client Library, which runs one worker a shard, restart "
+        "it when it dies, and serve /metrics, /healthz and /readyz. SIGTERM drains and "
+        "checkpoints every shard before it ends.",
+        "fraudstream run --config /etc/fraudstream/fraudstream.yaml",
+    ),
+    "process": Command(
+        "consumer.process_command",
+        None,
+        "Work one shard, speaking the protocol of the Kinesis Client Library on standard input "
+        "and output. The daemon starts it; nobody else needs to.",
+        "fraudstream process --config /etc/fraudstream/fraudstream.yaml",
+    ),
+    "local": Command(
+        "consumer.local.command",
+        "start an emulated AWS, Redis and model endpoints here",
+        "Start everything the daemon needs on this machine, without Docker: an emulated AWS, a "
+        "real Redis with JSON and Search, and model endpoints that speak SageMaker Runtime. "
+        "Prints the addresses and the variables to export; Ctrl-C ends all of it.",
+        "fraudstream local",
+        extra="local",
+    ),
+    "simulate": Command(
+        "consumer.local.simulator.command",
+        "send simulated card traffic",
+        "Simulate cardholders, merchants and fraud, and send their transactions: history to S3 "
+        "or a folder, live traffic to Kinesis. The same seed gives the same traffic.",
+        "fraudstream simulate --transactions 1000 --rate 100 --seed 7",
+        extra="local",
+    ),
+    "init": Command(
+        "consumer.init_command",
+        "write commented default settings into a folder",
+        "Write the settings with their defaults and meanings into a folder. Overwrites nothing.",
+        "fraudstream init config",
+        config=False,
+    ),
+    "config": Command(
+        "consumer.configuration_command",
+        "show the effective settings",
+        "Show every setting in effect and where it came from: the default, a line of the file or "
+        "an environment variable. Passwords are masked.",
+        "fraudstream config show --json",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that *argv* (by default the process's) names; the result is the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = next((word for word in words if not word.startswith("-")), None)
+    try:
+        parser = _build_parser(name)
+        arguments = parser.parse_args(words)
+        if arguments.command is None:
+            parser.print_help()
+            return EX_OK
+        return int(importlib.import_module(COMMANDS[arguments.command].module).run(arguments))
+    except Misconfigured as error:
+        return _fail(EX_MISCONFIGURED, "cannot start:", *(str(p) for p in error.problems))
+    except Unavailable as error:
+        return _fail(EX_UNAVAILABLE, str(error))
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+    except ModuleNotFoundError as error:
+        extra = COMMANDS[name].extra if name in COMMANDS else None
+        if extra is None or error.name is None or error.name.split(".")[0] == "consumer":
+            raise
+        return _fail(
+            EX_MISCONFIGURED,
+            f"{name} needs {error.name}, which is not installed; "
+            f"this command needs: pip install 'fraudstream[{extra}]'",
+        )
+
+
+def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """Build the parser of every command; only the *chosen* one's module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="fraudstream",
+        description="Decide card transactions of a Kinesis stream, each one once.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"fraudstream {consumer.__version__}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        _add_command(commands, name, command, chosen=name == chosen)
+    return parser
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Command,
+    *,
+    chosen: bool,
+) -> None:
+    # One with neither help nor a place in the metavar does not show in the main help.
+    add = (
+        commands.add_parser
+        if command.summary is None
+        else partial(commands.add_parser, help=command.summary)
+    )
+    parser = add(
+        name,
+        description=textwrap.fill(command.description, 80),
+        epilog=f"example:\n  {command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command.config:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="PATH",
+            help="settings file (default: config/fraudstream.yaml, then "
+            "/etc/fraudstream/fraudstream.yaml, then built-in defaults)",
+        )
+    if chosen:
+        importlib.import_module(command.module).add_arguments(parser)
+
+
+def _fail(code: int, *lines: str) -> int:
+    """Say *lines* on standard error and return *code*."""
+    sys.stderr.write("fraudstream: " + "\n  ".join(lines) + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""
+What two settings together must not say.
+
+Each value may be fine by itself and still make the daemon lose its guarantees
+in combination: a worker that the KCL ends before it gives up by itself, say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from consumer.settings import Settings
+
+SHORTEST_RETENTION_S = 86_400
+"""Kinesis keeps records for 24 hours at least (PutRecords, service limits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """``key`` cannot be what it is because of ``others``; ``expected`` says why."""
+
+    key: str
+    others: tuple[str, ...]
+    found: str
+    expected: str
+
+
+def find_contradictions(settings: Settings) -> list[Contradiction]:
+    """Find every contradiction in *settings*, in the order of the sections."""
+    return [*_kcl(settings), *_redis(settings), *_scoring(settings), *_daemon(settings)]
+
+
+def _kcl(settings: Settings) -> Iterator[Contradiction]:
+    kcl = settings.kcl
+    if kcl.idle_time_between_reads_ms >= kcl.failover_time_ms:
+        yield Contradiction(
+            "kcl.idle_time_between_reads_ms",
+            ("kcl.failover_time_ms",),
+            str(kcl.idle_time_between_reads_ms),
+            f"less than kcl.failover_time_ms ({kcl.failover_time_ms}), after which a lease is lost",
+        )
+    if kcl.shutdown_grace_ms >= kcl.child_timeout_s * 1_000:
+        yield Contradiction(
+            "kcl.shutdown_grace_ms",
+            ("kcl.child_timeout_s",),
+            str(kcl.shutdown_grace_ms),
+            f"less than kcl.child_timeout_s ({kcl.child_timeout_s} s), or a drain is cut short",
+        )
+
+
+def _redis(settings: Settings) -> Iterator[Contradiction]:
+    redis, limit_s = settings.redis, 2 * settings.worker.progress_limit_s
+    if redis.timeout_s >= redis.outage_limit_s:
+        yield Contradiction(
+            "redis.timeout_s",
+            ("redis.outage_limit_s",),
+            f"{redis.timeout_s:g}",
+            f"less than redis.outage_limit_s ({redis.outage_limit_s:g}), so that a reply can be "
+            "waited for more than once",
+        )
+    if redis.outage_limit_s >= limit_s:
+        yield Contradiction(
+            "redis.outage_limit_s",
+            ("worker.progress_limit_s",),
+            f"{redis.outage_limit_s:g}",
+            f"less than twice worker.progress_limit_s ({limit_s:g}), when the watchdog ends the "
+            "worker that still waits",
+        )
+    if redis.document_ttl_s <= SHORTEST_RETENTION_S:
+        yield Contradiction(
+            "redis.document_ttl_s",
+            (),
+            str(redis.document_ttl_s),
+            f"more than {SHORTEST_RETENTION_S}, the shortest retention of a Kinesis stream: a "
+            "record must not outlive its decision",
+        )
+
+
+def _scoring(settings: Settings) -> Iterator[Contradiction]:
+    scoring, decision = settings.scoring, settings.decision
+    if scoring.fraud.name == scoring.anomaly.name:
+        yield Contradiction(
+            "scoring.anomaly.name",
+            ("scoring.fraud.name",),
+            repr(scoring.anomaly.name),
+            "another endpoint than scoring.fraud.name",
+        )
+    if scoring.connect_timeout_ms > scoring.deadline_ms:
+        yield Contradiction(
+            "scoring.connect_timeout_ms",
+            ("scoring.deadline_ms",),
+            str(scoring.connect_timeout_ms),
+            f"at most scoring.deadline_ms ({scoring.deadline_ms})",
+        )
+    if decision.fraud_review > decision.fraud_decline:
+        yield Contradiction(
+            "decision.fraud_review",
+            ("decision.fraud_decline",),
+            f"{decision.fraud_review:g}",
+            f"at most decision.fraud_decline ({decision.fraud_decline:g})",
+        )
+
+
+def _daemon(settings: Settings) -> Iterator[Contradiction]:
+    worker, kcl, supervisor = settings.worker, settings.kcl, settings.supervisor
+    if 2 * worker.progress_limit_s > kcl.child_timeout_s:
+        yield Contradiction(
+            "worker.progress_limit_s",
+            ("kcl.child_timeout_s",),
+            f"{worker.progress_limit_s:g}",
+            f"at most half of kcl.child_timeout_s ({kcl.child_timeout_s}): the worker's own "
+            "watchdog, at twice its limit, comes before the KCL's",
+        )
+    if supervisor.restart_backoff_s > supervisor.restart_backoff_max_s:
+        yield Contradiction(
+            "supervisor.restart_backoff_s",
+            ("supervisor.restart_backoff_max_s",),
+            f"{supervisor.restart_backoff_s:g}",
+            f"at most supervisor.restart_backoff_max_s ({supervisor.restart_backoff_max_s:g})",
+        )

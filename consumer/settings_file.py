@@ -1,0 +1,97 @@
+"""
+A YAML settings file, read with the line of every key.
+
+Lines are what turns "wrong type" into a place to go to, so the document is read
+as nodes first, which know where they stand, and only then as values.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from consumer.errors import Misconfigured, Problem
+
+_MAPPING = "settings by section, such as 'redis:' with 'url: redis://…' indented below it"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """
+    What a file says, and where.
+
+    ``values`` are nested mappings, ``lines`` go from dotted key to line number
+    (from 1), and ``problems`` are those that leave the rest readable.
+    """
+
+    path: Path
+    values: Mapping[str, object]
+    lines: Mapping[str, int]
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def read_settings_file(path: Path) -> SettingsFile:
+    """
+    Read *path*; keys that stand twice are problems of the result.
+
+    Raises Misconfigured when there is nothing to go on with: no such file, not
+    text, not YAML (with the line), or not a mapping at the top.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error), "a readable file") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"byte {error.start} that is not UTF-8", "UTF-8 text") from error
+    try:
+        return _parse(path, text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        source = str(path) if mark is None else f"{path}:{mark.line + 1}"
+        found = error.problem or "a syntax error"
+        raise Misconfigured([Problem(source, "(syntax)", found, "valid YAML")]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        # A control character, or a date that no calendar has.
+        found = str(error).splitlines()[0]
+        raise _unreadable(path, found, "valid YAML") from error
+
+
+def _unreadable(path: Path, found: str, expected: str) -> Misconfigured:
+    return Misconfigured([Problem(str(path), "(file)", found, expected)])
+
+
+def _parse(path: Path, text: str) -> SettingsFile:
+    """Build the values and the lines from the same nodes."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return SettingsFile(path, {}, {})
+        if not isinstance(node, yaml.MappingNode):
+            source = f"{path}:{node.start_mark.line + 1}"
+            raise Misconfigured([Problem(source, "(file)", _kind(node), _MAPPING)])
+        lines: dict[str, int] = {}
+        problems: list[Problem] = []
+        for key, line in _keys(node, ""):
+            if key in lines:
+                expected = f"each key once; it stands on line {lines[key]} already"
+                problems.append(Problem(f"{path}:{line}", key, "the key again", expected))
+            lines.setdefault(key, line)
+        values: Mapping[str, object] = loader.construct_document(node)
+        return SettingsFile(path, values, lines, tuple(problems))
+    finally:
+        loader.dispose()
+
+
+def _kind(node: yaml.Node) -> str:
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+
+
+def _keys(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield every key below *node*, dotted, with its line, in the order of the file."""
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        yield key, key_node.start_mark.line + 1
+        if isinstance(value_node, yaml.MappingNode):
+            yield from _keys(value_node, f"{key}.")
