@@ -39,7 +39,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Currency:
-    """An ISO 4217 currency: minor digits and units per euro (fixed, the simulation needs no market)."""
+    """An ISO 4217 currency: its minor digits, and units per euro, fixed for want of a market."""
 
     code: str
     exponent: int

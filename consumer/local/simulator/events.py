@@ -228,18 +228,18 @@ class Encoder:
             self.transactions(labels.row),
             labels.time_ms.tolist(),
             rfc3339(labels.time_ms),
-            labels.fraud.tolist(),
-            labels.by_analyst.tolist(),
+            np.where(labels.fraud, LabelValue.FRAUD.value, LabelValue.LEGITIMATE.value).tolist(),
+            np.where(labels.by_analyst, "analyst", "chargeback").tolist(),
         )
 
-    def _label(self, about: Event, time_ms: int, time: str, fraud: bool, by_analyst: bool) -> Event:
+    def _label(self, about: Event, time_ms: int, time: str, label: str, source: str) -> Event:
         transaction = orjson.loads(about.data)
         document = {
             "type": "label",
             "transaction_id": about.transaction_id,
-            "label": LabelValue.FRAUD.value if fraud else LabelValue.LEGITIMATE.value,
+            "label": label,
             "label_time": time,
-            "source": "analyst" if by_analyst else "chargeback",
+            "source": source,
             "event_time": transaction["event_time"],
             "keys": {key: transaction[key] for key in _LABEL_KEYS if key in transaction},
         }
@@ -267,7 +267,9 @@ class Encoder:
 
 def rfc3339(time_ms: Ints) -> list[str]:
     """Milliseconds since the epoch as UTC text: ``2026-11-23T20:13:05.120Z``."""
-    return np.datetime_as_string(time_ms.astype("datetime64[ms]"), timezone="UTC").tolist()
+    moments = time_ms.astype("datetime64[ms]")
+    text: list[str] = np.datetime_as_string(moments, timezone="UTC").tolist()
+    return text
 
 
 def _channel(population: Population, merchant: int) -> str:

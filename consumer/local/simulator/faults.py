@@ -38,6 +38,10 @@ class Faults:
     late: float = 0.0
     too_late: float = 0.0
 
+    def extra_records(self, transactions: int) -> int:
+        """How many records more than the *transactions* themselves are sent."""
+        return round(self.duplicates * transactions) + round(self.malformed * transactions)
+
 
 NO_FAULTS = Faults()
 

@@ -6,6 +6,7 @@ incident often looks like any other, so a model can be good but not perfect.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,6 +44,15 @@ _VICTIMS = 9
 """Cards copied at one terminal, at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Where thieves work: people and shops, the time, and honest transactions in its order."""
+
+    population: Population
+    span: Span
+    honest: Columns
+
+
 def defraud(
     rng: np.random.Generator, population: Population, span: Span, honest: Columns, share: float
 ) -> Columns:
@@ -53,10 +63,8 @@ def defraud(
     were somewhere.
     """
     wanted = share / (1.0 - share) * len(honest)
-    parts = [
-        _PATTERNS[pattern](rng, population, span, honest, wanted * part)
-        for pattern, part in SHARES.items()
-    ]
+    scene = _Scene(population, span, honest)
+    parts = [_PATTERNS[pattern](rng, scene, wanted * part) for pattern, part in SHARES.items()]
     return joined(parts).within(span)
 
 
@@ -114,40 +122,37 @@ def _starts(rng: np.random.Generator, span: Span, n: int) -> Ints:
     return starts
 
 
-def _amount_jump(
-    rng: np.random.Generator, population: Population, span: Span, _: Columns, wanted: float
-) -> Columns:
+def _amount_jump(rng: np.random.Generator, scene: _Scene, wanted: float) -> Columns:
     """A card suddenly buys once or twice for a multiple of what it ever did, in its own city."""
+    population = scene.population
     n = _incidents(rng, wanted, 1.4)
     incident, step = _steps(rng.choice([1, 2], n, p=[0.6, 0.4]).astype(np.int64))
     card = rng.integers(0, len(population.cards), n)[incident]
     merchant = population.merchants.draw_shops(rng, population.cards.city[card])
     usual = 27.0 * population.cards.level[card] ** 0.7
     euros = usual * np.exp(rng.normal(np.log(18.0), 0.5, len(card)))
-    time_ms = _times(rng, _starts(rng, span, n), incident, step, 1.5 * HOUR_MS)
+    time_ms = _times(rng, _starts(rng, scene.span, n), incident, step, 1.5 * HOUR_MS)
     entry = np.full(len(card), Entry.CHIP, dtype=np.int64)
     return _columns(rng, population, Pattern.AMOUNT_JUMP, (time_ms, card, merchant, euros), entry)
 
 
-def _stolen_card(
-    rng: np.random.Generator, population: Population, span: Span, _: Columns, wanted: float
-) -> Columns:
+def _stolen_card(rng: np.random.Generator, scene: _Scene, wanted: float) -> Columns:
     """A stolen card goes from shop to shop for an hour or two until it is blocked."""
+    population = scene.population
     n = _incidents(rng, wanted, 8.0)
     incident, step = _steps(rng.integers(4, 13, n))
     card = rng.integers(0, len(population.cards), n)[incident]
     merchant = population.merchants.draw_shops(rng, population.cards.city[card])
     factor = rng.uniform(2.0, 7.0, len(card))
     euros = population.amounts(rng, card, merchant) * factor
-    time_ms = _times(rng, _starts(rng, span, n), incident, step, 6.0 * MINUTE_MS)
+    time_ms = _times(rng, _starts(rng, scene.span, n), incident, step, 6.0 * MINUTE_MS)
     entry = np.where(euros < 50.0, Entry.CONTACTLESS, Entry.MAGSTRIPE).astype(np.int64)
     return _columns(rng, population, Pattern.STOLEN_CARD, (time_ms, card, merchant, euros), entry)
 
 
-def _new_device_burst(
-    rng: np.random.Generator, population: Population, span: Span, _: Columns, wanted: float
-) -> Columns:
+def _new_device_burst(rng: np.random.Generator, scene: _Scene, wanted: float) -> Columns:
     """A leaked card number is tried with small sums on a new device, then spent online."""
+    population = scene.population
     n = _incidents(rng, wanted, 10.0)
     incident, step = _steps(rng.integers(5, 16, n))
     card = rng.integers(0, len(population.cards), n)[incident]
@@ -159,20 +164,19 @@ def _new_device_burst(
         rng.uniform(0.5, 4.0, len(card)),
         usual * rng.uniform(1.5, 7.0, len(card)),
     )
-    time_ms = _times(rng, _starts(rng, span, n), incident, step, 2.5 * MINUTE_MS)
+    time_ms = _times(rng, _starts(rng, scene.span, n), incident, step, 2.5 * MINUTE_MS)
     entry = np.full(len(card), Entry.ECOMMERCE, dtype=np.int64)
     device = draw_new_devices(rng, n)[incident]
     rows = (time_ms, card, merchant, euros)
     return _columns(rng, population, Pattern.NEW_DEVICE_BURST, rows, entry, device)
 
 
-def _impossible_travel(
-    rng: np.random.Generator, population: Population, span: Span, honest: Columns, wanted: float
-) -> Columns:
+def _impossible_travel(rng: np.random.Generator, scene: _Scene, wanted: float) -> Columns:
     """Soon after an honest purchase a copy of the card pays in a city too far away to be in."""
-    at_shops = honest.take(~population.merchants.online(honest.merchant))
+    population = scene.population
+    at_shops = scene.honest.take(~population.merchants.online(scene.honest.merchant))
     n = _incidents(rng, wanted, 3.0) if len(at_shops) else 0
-    around = np.searchsorted(at_shops.time_ms, _starts(rng, span, n))
+    around = np.searchsorted(at_shops.time_ms, _starts(rng, scene.span, n))
     origin = at_shops.take(np.minimum(around, len(at_shops) - 1))
     incident, step = _steps(rng.integers(2, 5, n))
     card = origin.card[incident]
@@ -203,19 +207,18 @@ def _far_from(rng: np.random.Generator, city: Ints) -> Ints:
     return farthest
 
 
-def _compromised_terminal(
-    rng: np.random.Generator, population: Population, span: Span, honest: Columns, wanted: float
-) -> Columns:
+def _compromised_terminal(rng: np.random.Generator, scene: _Scene, wanted: float) -> Columns:
     """A terminal copies the cards it sees for days; they are cashed in at the same few places."""
-    at_terminals = honest.take(honest.terminal != NOTHING)
+    population = scene.population
+    at_terminals = scene.honest.take(scene.honest.terminal != NOTHING)
     cash_points = np.flatnonzero(
         _CASHABLE[population.merchants.category[: population.merchants.shops]]
     )
     anchors = np.searchsorted(
-        at_terminals.time_ms, _starts(rng, span, _incidents(rng, wanted, 3.0 * _VICTIMS))
+        at_terminals.time_ms, _starts(rng, scene.span, _incidents(rng, wanted, 3.0 * _VICTIMS))
     )
     parts: list[Columns] = []
-    for anchor in anchors.tolist() if len(cash_points) else []:
+    for anchor in anchors.tolist() if len(cash_points) and len(at_terminals) else []:
         copied = _copied(rng, at_terminals, min(anchor, len(at_terminals) - 1))
         incident, step = _steps(rng.integers(2, 5, len(copied)))
         card = copied.card[incident]
@@ -226,7 +229,7 @@ def _compromised_terminal(
         entry = np.full(len(card), Entry.MAGSTRIPE, dtype=np.int64)
         rows = (time_ms, card, merchant, euros)
         parts.append(_columns(rng, population, Pattern.COMPROMISED_TERMINAL, rows, entry))
-    return joined([honest.take(slice(0, 0)), *parts])
+    return joined([scene.honest.take(slice(0, 0)), *parts])
 
 
 def _copied(rng: np.random.Generator, at_terminals: Columns, anchor: int) -> Columns:
@@ -242,7 +245,7 @@ def _copied(rng: np.random.Generator, at_terminals: Columns, anchor: int) -> Col
     return uses.take(np.sort(rng.permutation(first_use)[:_VICTIMS]))
 
 
-_Pattern = Callable[[np.random.Generator, Population, Span, Columns, float], Columns]
+_Pattern = Callable[[np.random.Generator, _Scene, float], Columns]
 
 _PATTERNS: dict[Pattern, _Pattern] = {
     Pattern.AMOUNT_JUMP: _amount_jump,

@@ -16,7 +16,7 @@ from operator import attrgetter
 import numpy as np
 
 from consumer.local.simulator import population as people
-from consumer.local.simulator.columns import DAY_MS, Columns, Pattern, Span, joined
+from consumer.local.simulator.columns import DAY_MS, Columns, Ints, Pattern, Span, joined
 from consumer.local.simulator.events import Encoder, Event, Labels
 from consumer.local.simulator.faults import NO_FAULTS, Faults, disturbed
 from consumer.local.simulator.fraud import defraud
@@ -88,7 +88,7 @@ class Traffic:
         """
         span = self.history_span
         day_ms = span.start_ms - span.start_ms % DAY_MS
-        while day_ms < span.end_ms:
+        while max(day_ms, span.start_ms) < span.end_ms:
             part = Span(max(day_ms, span.start_ms), min(day_ms + DAY_MS, span.end_ms))
             rows = np.flatnonzero(part.contains(self._columns.time_ms[: self._first_live]))
             events = merge(
@@ -107,12 +107,21 @@ class Traffic:
         transactions too.
         """
         return disturbed(
-            self._encoder,
-            np.arange(self._first_live, len(self._columns)),
-            self._labels.take(self.live_span.contains(self._labels.time_ms)),
-            faults,
-            _generator(self.scenario, 4),
+            self._encoder, self._live_rows, self._live_labels, faults, _generator(self.scenario, 4)
         )
+
+    def live_size(self, faults: Faults = NO_FAULTS) -> int:
+        """How many records `live` yields."""
+        n = len(self._live_rows)
+        return n + len(self._live_labels) + faults.extra_records(n)
+
+    @property
+    def _live_rows(self) -> Ints:
+        return np.arange(self._first_live, len(self._columns))
+
+    @property
+    def _live_labels(self) -> Labels:
+        return self._labels.take(self.live_span.contains(self._labels.time_ms))
 
 
 def history(scenario: Scenario) -> Iterator[tuple[date, list[Event]]]:
