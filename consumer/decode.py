@@ -218,7 +218,7 @@ def _label_keys(event: LabelEvent, rules: DecodeRules) -> Mapping[str, str]:
         if value is not None
     }
     address = keys.pop("ip_address", None)
-    check_identifiers(keys.items(), rules.id_pattern)
+    check_identifiers(((f"keys.{name}", value) for name, value in keys.items()), rules.id_pattern)
     if address is not None:
         keys["ip_address"] = canonical_address("keys.ip_address", address)
     return keys
@@ -228,10 +228,6 @@ def _problems(events: settings.Events) -> Iterator[Problem]:
     """Yield what the types of the settings cannot rule out."""
     if events.base_currency not in EXPONENTS:
         yield Problem("settings", "events.base_currency", events.base_currency, "an ISO 4217 code")
-    try:
-        re.compile(events.id_pattern)
-    except re.error as error:
-        yield Problem("settings", "events.id_pattern", str(error), "a regular expression")
     known = {"type", *TransactionEvent.__struct_fields__}
     for name in events.extra_fields:
         if name in known:

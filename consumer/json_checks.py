@@ -92,7 +92,7 @@ def _rejected_value(field: str, what: str) -> Rejected:
     if what.startswith("Invalid enum value"):
         expected = LabelValue if field == "label" else Kind
         return Rejected("bad_value", f"{field}: expected {' or '.join(expected)}")
-    if "RFC3339" in what or "datetime" in what:
+    if "RFC3339" in what or "timezone" in what:
         return Rejected(
             "bad_time", f"{field}: expected RFC 3339 with an offset, such as 2026-05-01T12:30:00Z"
         )

@@ -37,7 +37,10 @@ _LENGTHS = tuple(lengths for _, lengths in _ISSUERS)
 # Between two digits may stand up to two of anything but letters and the punctuation that
 # separates values and times in JSON. \d takes the decimal digits of every script.
 _GENEROUS = re.compile(r'\d(?:(?:[^\w",:{}\[\]]|_){0,2}\d){12,}')
-_ALONE = re.compile(r"(?<![0-9A-Za-z.-])\d(?:[ -]?\d){12,18}(?![0-9A-Za-z-])")
+# Neither inside a longer word or number nor between the groups of a UUID.
+_ALONE = re.compile(
+    r"(?<![0-9A-Za-z.])(?<![0-9A-Fa-f]{4}-)\d(?:[ .-]?\d){12,18}(?![0-9A-Za-z])(?!-[0-9A-Fa-f]{4})"
+)
 _WHOLE = re.compile(r"\d(?:[\W_]?\d){12,18}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -69,6 +72,8 @@ def is_card_number(text: str) -> bool:
 
 def mask_text(text: str) -> str:
     """Replace every stretch of *text* that may be a card number by ``[pan]``."""
+    if len(text) < _SHORTEST:
+        return text
     pieces: list[str] = []
     end = 0
     for start, stop in _spans(text):
