@@ -11,23 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from consumer.local.resources import Resources, prepare, session
+from consumer import configuration
+from consumer.local.resources import HISTORY_BUCKET, Resources, prepare, session
 from consumer.local.stack import Ports, Stack
 from consumer.settings import Settings
-
-DESCRIPTION = (
-    "Start Kinesis, DynamoDB, Firehose, S3 and the SageMaker control plane, a Redis with JSON "
-    "and Search (or use the one that REDIS_URL names) and, where models are given, their "
-    "endpoints. Create the stream, the buckets and the delivery stream, print the addresses as "
-    "export lines, and run until Ctrl-C. Everything is in memory and gone afterwards."
-)
-EXAMPLE = "example: fraudstream local --shards 2 --fraud-model fraud/model.tar.gz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``fraudstream local`` to *parser*."""
-    parser.description = parser.description or DESCRIPTION
-    parser.epilog = parser.epilog or EXAMPLE
     parser.add_argument("--shards", type=int, default=2, help="shards of the stream (default 2)")
     for part in ("aws", "redis", "endpoints"):
         parser.add_argument(
@@ -49,16 +40,20 @@ def run(arguments: argparse.Namespace) -> int:
     """
     Run the stack until Ctrl-C or SIGTERM: 0 then.
 
+    The stream, the buckets and the endpoints get the names of the settings.
     Raises Misconfigured and Unavailable; no process is left behind either way.
     """
+    settings = configuration.load(arguments.config).settings
     redis_url = os.environ.get("REDIS_URL")
     ports = Ports(arguments.aws_port, arguments.redis_port, arguments.endpoints_port)
+    resources = _resources(settings, arguments.shards)
+    models = _models(settings, arguments)
     stack = Stack(arguments.directory, ports=ports, redis_url=redis_url)
     with _interruptible():
         try:
             with stack:
-                prepare(session(stack.aws_url), _resources(arguments.shards))
-                if models := _models(arguments):
+                prepare(session(stack.aws_url), resources)
+                if models:
                     stack.start_endpoints(models)
                 _print_addresses(stack, external_redis=bool(redis_url), out=sys.stdout)
                 stack.wait()
@@ -94,23 +89,21 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _resources(shards: int) -> Resources:
-    """Return the resources under the names that the settings have by default."""
-    names = Settings()
+def _resources(names: Settings, shards: int) -> Resources:
+    """Return the resources under the names of the settings."""
     return Resources(
         stream=names.kcl.stream_name,
         shards=shards,
         delivery_stream=names.firehose.stream_name,
-        buckets=(names.dead_letters.bucket, "fraudstream-history"),
+        buckets=(names.dead_letters.bucket, HISTORY_BUCKET),
     )
 
 
-def _models(arguments: argparse.Namespace) -> dict[str, Path | str]:
+def _models(names: Settings, arguments: argparse.Namespace) -> dict[str, Path | str]:
     """Return the archives that were given, under the endpoint names of the settings."""
-    names = Settings().scoring
-    given = {
-        names.fraud.name: arguments.fraud_model,
-        names.anomaly.name: arguments.anomaly_model,
+    given: dict[str, Path | None] = {
+        names.scoring.fraud.name: arguments.fraud_model,
+        names.scoring.anomaly.name: arguments.anomaly_model,
     }
     return {name: path for name, path in given.items() if path is not None}
 

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 2 where a model cannot be loaded or the port is taken."""
+    """Serve until SIGTERM or SIGINT; exits with 2 where a model or the port is not to be had."""
     parser = _parser()
     options = parser.parse_args(arguments)
     sources = dict(given.partition("=")[::2] for given in options.model)
@@ -121,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else listen(options.port, "endpoints")
         )
     except FraudstreamError as error:
-        print(error, file=sys.stderr)
-        return 2
+        parser.exit(2, f"{error}\n")
     separator = "," if options.csv_separator == "comma" else "\n"
     _serve(build_application(models, separator), listener)
     return 0

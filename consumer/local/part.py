@@ -41,31 +41,30 @@ class Part:
     """
     A running module that serves HTTP on a socket it inherits.
 
-    Starting it is the constructor's work; *arguments* are the module's own, to
-    which ``--fd N`` is added for *listener*. The parent's copy of *listener* is
-    closed. Standard output and error go to ``<directory>/<name>.log``, which
+    Starting it is the constructor's work; *command* is the module and its own
+    arguments, to which ``--fd N`` is added for *listener*. The parent's copy of
+    *listener* is closed. Standard output and error go to ``<directory>/<name>.log``, which
     begins anew with each start.
     """
 
     def __init__(
         self,
         name: str,
-        module: str,
+        command: Sequence[str],
         listener: socket.socket,
         *,
         directory: Path,
-        arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.port = port_of(listener)
         self.log = directory / f"{name}.log"
         directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", module, "--fd", str(listener.fileno()), *arguments]
+        module = [sys.executable, "-m", *command, "--fd", str(listener.fileno())]
         trampoline = [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())]
         with self.log.open("wb") as log, listener:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-                [*trampoline, *command],
+            self._process = subprocess.Popen(
+                [*trampoline, *module],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

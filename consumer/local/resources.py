@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
-from localstack_client.session import Session  # type: ignore[import-untyped]
+from localstack_client.session import Session
 
 from consumer.errors import Unavailable
 
@@ -27,9 +27,11 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 # Emulators take any key; both sides of a test must only agree on one.
 ACCESS_KEY = "test"
+HISTORY_BUCKET = "fraudstream-history"
 _EXISTS = frozenset({"ResourceInUseException", "BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.2
+_AWS = "aws"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Resources:
     delivery_stream: str = "fraudstream-decisions"
     delivery_bucket: str = "fraudstream-decisions"
     delivery_prefix: str = "decisions/"
-    buckets: tuple[str, ...] = ("fraudstream-dead-letters", "fraudstream-history")
+    buckets: tuple[str, ...] = ("fraudstream-dead-letters", HISTORY_BUCKET)
 
 
 def session(url: str | None = None) -> Session:
@@ -78,7 +80,7 @@ def prepare(aws: Session, resources: Resources) -> None:
         _create_stream(aws.client("kinesis"), resources)
         _create_delivery_stream(aws.client("firehose"), resources)
     except (BotoCoreError, ClientError) as error:
-        raise Unavailable("aws", str(error)) from error
+        raise Unavailable(_AWS, str(error)) from error
 
 
 def _create_buckets(s3: "S3Client", resources: Resources) -> None:
@@ -114,7 +116,7 @@ def _create_delivery_stream(firehose: "FirehoseClient", resources: Resources) ->
             firehose.close()
             return
         time.sleep(_POLL_S)
-    raise Unavailable("aws", f"delivery stream {name} was not active in {_READY_TIMEOUT_S:.0f} s")
+    raise Unavailable(_AWS, f"delivery stream {name} was not active in {_READY_TIMEOUT_S:.0f} s")
 
 
 def _create(call: Callable[[], object]) -> None:

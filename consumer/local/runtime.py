@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import orjson
 from starlette.applications import Starlette
@@ -144,7 +145,7 @@ async def _read_body(request: Request) -> bytes | None:
 
 def _model_error(name: str, error: ContainerError) -> Response:
     """Wrap a container's refusal as the runtime does."""
-    party = "client" if error.status < 500 else "server"
+    party = "client" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server"
     group = f"/aws/sagemaker/Endpoints/{name}"
     console = f"https://{REGION}.console.aws.amazon.com/cloudwatch/home?region={REGION}"
     message = (

@@ -27,6 +27,7 @@ from consumer.local.ports import HOST, listen
 from consumer.local.redis_server import RedisServer
 from consumer.local.resources import ACCESS_KEY, REGION
 
+_REDIS = "redis"
 _REDIS_TIMEOUT_S = 5.0
 _Started = TypeVar("_Started", Part, RedisServer)
 _MODULES = {"ReJSON": "JSON", "search": "Search"}
@@ -96,7 +97,7 @@ class Stack:
             # AWS takes a second to import its services; Redis comes up meanwhile.
             self._aws = Part(
                 "aws",
-                "consumer.local.aws",
+                ["consumer.local.aws"],
                 listen(self._ports.aws, "aws"),
                 directory=self.directory,
             )
@@ -114,18 +115,22 @@ class Stack:
         """
         Serve *models*, endpoint name → ``model.tar.gz`` (a path, or ``s3://`` of this AWS).
 
+        A second call serves the new ones instead of the old, after a moment without any.
+
         Raises Unavailable with the reason where an archive cannot be loaded, and
         Misconfigured where the port is taken. On an error the rest keeps running.
         """
-        arguments = ["--aws-url", self.aws_url]
+        if self._endpoints is not None:
+            self._endpoints.stop()
+            self._endpoints = None
+        command = ["consumer.local.endpoints", "--aws-url", self.aws_url]
         for name, archive in models.items():
-            arguments += ["--model", f"{name}={archive}"]
+            command += ["--model", f"{name}={archive}"]
         part = Part(
             "endpoints",
-            "consumer.local.endpoints",
+            command,
             listen(self._ports.endpoints, "endpoints"),
             directory=self.directory,
-            arguments=arguments,
         )
         try:
             part.await_ready("/ping")
@@ -167,7 +172,7 @@ class Stack:
                 raise part.failure()
         if self._redis is not None and not self._redis_running():
             log = self.directory / "redis.log"
-            raise Unavailable("redis", f"the embedded server ended; its log is {log}")
+            raise Unavailable(_REDIS, f"the embedded server ended; its log is {log}")
 
     def wait(self) -> None:
         """Block until a part ends, then raise as ``check`` does."""
@@ -188,6 +193,7 @@ class Stack:
                     parts.callback(part.stop)
 
     def __enter__(self) -> Self:
+        """Start AWS and Redis."""
         return self.start()
 
     def __exit__(
@@ -196,6 +202,7 @@ class Stack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """End every part."""
         self.stop()
 
     def _start_redis(self) -> RedisServer:
@@ -242,7 +249,7 @@ def _check_redis(url: str) -> None:
             names = {module["name"] for module in client.module_list()}
     except (redis.RedisError, ValueError) as error:
         # The address may carry a password, so the message does not repeat it.
-        raise Unavailable("redis", f"the server named by REDIS_URL: {error}") from error
+        raise Unavailable(_REDIS, f"the server named by REDIS_URL: {error}") from error
     missing = [title for module, title in _MODULES.items() if module not in names]
     if missing:
         found = f"a server without {' and '.join(missing)}"

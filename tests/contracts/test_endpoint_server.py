@@ -5,6 +5,7 @@ The client is a real one over real HTTP; the models are sums, so that every
 answer can be checked by hand.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class Server:
         return counts
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
     models = {"fraud": Sum("fraud"), "anomaly": Sum("anomaly")}
     listener = listen(0, "endpoints")
     url = f"http://127.0.0.1:{port_of(listener)}"
@@ -87,6 +88,19 @@ def server() -> Iterator[Server]:
     client.close()
     running.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture
+def unasked_server() -> Iterator[Server]:
+    """One whose counters stand at 0."""
+    with running_server() as running:
+        yield running
 
 
 def test_xgboost_answers_json_with_one_prediction_a_row(server: Server) -> None:
@@ -122,12 +136,12 @@ def test_the_media_type_and_the_variant_stand_on_the_answer(server: Server) -> N
     assert answer["InvokedProductionVariant"] == "AllTraffic"
 
 
-def test_an_inference_id_is_taken_down_and_not_sent_back(server: Server) -> None:
-    answer = server.client.invoke_endpoint(
+def test_an_inference_id_is_taken_down_and_not_sent_back(unasked_server: Server) -> None:
+    answer = unasked_server.client.invoke_endpoint(
         EndpointName="fraud", Body=b"1,2,3", ContentType="text/csv", InferenceId="tx_1"
     )
 
-    assert server.stats("fraud")["inference_ids"] == ["tx_1"]
+    assert unasked_server.stats("fraud")["inference_ids"] == ["tx_1"]
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     assert not any("inference-id" in name for name in headers)
 
@@ -203,31 +217,33 @@ def test_an_empty_body_is_an_empty_answer_of_xgboost(server: Server) -> None:
     assert server.invoke("fraud", b"") == b""
 
 
-def test_a_body_above_six_mebibytes_is_refused_and_one_of_that_size_is_not(server: Server) -> None:
+def test_a_body_above_six_mebibytes_is_refused_before_a_model_sees_it(
+    unasked_server: Server,
+) -> None:
     row = b"1,2,3\n"
     fitting = row * (MAX_BODY_BYTES // len(row))
 
-    response = server.refuse("anomaly", fitting + row)
+    response = unasked_server.refuse("anomaly", fitting + row)
 
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
-    assert server.stats("anomaly")["requests"] == 0
-    assert len(orjson.loads(server.invoke("anomaly", row * 1_000))["scores"]) == 1_000
+    assert unasked_server.stats("anomaly")["requests"] == 0
+    assert len(orjson.loads(unasked_server.invoke("anomaly", row * 1_000))["scores"]) == 1_000
 
 
-def test_requests_rows_and_refusals_are_counted_an_endpoint(server: Server) -> None:
-    server.invoke("fraud", b"1,2,3\n4,5,6")
-    server.invoke("fraud", b"1,2,3")
-    server.refuse("fraud", b"1,2")
-    server.refuse("nobody", b"1,2,3")
+def test_requests_rows_and_refusals_are_counted_an_endpoint(unasked_server: Server) -> None:
+    unasked_server.invoke("fraud", b"1,2,3\n4,5,6")
+    unasked_server.invoke("fraud", b"1,2,3")
+    unasked_server.refuse("fraud", b"1,2")
+    unasked_server.refuse("nobody", b"1,2,3")
 
-    counted = server.stats("fraud")
+    counted = unasked_server.stats("fraud")
     assert (counted["kind"], counted["requests"], counted["rows"], counted["errors"]) == (
         "fraud",
         3,
         3,
         1,
     )
-    assert server.stats("anomaly")["requests"] == 0
+    assert unasked_server.stats("anomaly")["requests"] == 0
 
 
 def test_ping_answers(server: Server) -> None:

@@ -1,6 +1,5 @@
 """The embedded stack starts, works over both protocols, and leaves nothing behind."""
 
-import argparse
 import contextlib
 import os
 import platform
@@ -278,7 +277,7 @@ def test_a_part_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     )
     part = Part(
         "stubborn",
-        "stubborn",
+        ["stubborn"],
         listen(0, "stubborn"),
         directory=tmp_path,
         environment={"PYTHONPATH": str(tmp_path)},
@@ -361,6 +360,14 @@ def test_the_command_ends_at_a_signal_and_leaves_no_process(
         await_end(pids)
 
 
+def test_ctrl_c_in_a_terminal_which_signals_the_whole_group_is_no_crash(tmp_path: Path) -> None:
+    with started_command(tmp_path) as (process, pids):
+        os.killpg(process.pid, signal.SIGINT)
+
+        assert process.wait(ENDED_TIMEOUT_S) == 0
+        await_end(pids)
+
+
 def test_killing_the_command_ends_its_parts(tmp_path: Path) -> None:
     with started_command(tmp_path) as (process, pids):
         process.kill()
@@ -376,8 +383,8 @@ def test_killing_a_part_ends_the_command_with_its_name(tmp_path: Path) -> None:
         os.kill(aws, signal.SIGKILL)
 
         _, errors = process.communicate(timeout=ENDED_TIMEOUT_S)
-        assert process.returncode == 1
-        assert "aws: ended by signal SIGKILL" in errors
+        assert process.returncode == os.EX_UNAVAILABLE
+        assert "fraudstream: aws: ended by signal SIGKILL" in errors
         await_end(pids)
 
 
@@ -390,33 +397,18 @@ def test_the_address_of_a_named_redis_is_not_repeated() -> None:
     ]
 
 
-def test_the_command_explains_its_options() -> None:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-
-    assert "fraudstream local --shards 2" in parser.format_help()
-
-
-COMMAND = """
-import argparse
-from consumer.local import command
-parser = argparse.ArgumentParser()
-command.add_arguments(parser)
-raise SystemExit(command.run(parser.parse_args()))
-"""
-
-
 @contextlib.contextmanager
 def started_command(directory: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
     """Run the command until its addresses are printed; yield it and its parts' process ids."""
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    with subprocess.Popen(  # noqa: S603 - our own command line
-        [sys.executable, "-c", COMMAND, "--directory", str(directory)],
+    with subprocess.Popen(
+        [sys.executable, "-m", "consumer", "local", "--directory", str(directory)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
         cwd=Path(__file__).parents[2],
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdout is not None

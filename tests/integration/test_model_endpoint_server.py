@@ -50,10 +50,9 @@ def served(archives: dict[str, Path], tmp_path: Path) -> Iterator[Part]:
     arguments = [f"--model={name}={path}" for name, path in archives.items()]
     part = Part(
         "endpoints",
-        "consumer.local.endpoints",
+        ["consumer.local.endpoints", *arguments],
         listen(0, "endpoints"),
         directory=tmp_path,
-        arguments=arguments,
     )
     part.await_ready("/ping")
     yield part
