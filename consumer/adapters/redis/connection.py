@@ -1,0 +1,52 @@
+"""Connections to Redis that never send a command twice, and what their errors mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from consumer.errors import Misconfigured, Problem, Unavailable
+
+_COMMAND_END = " of pipeline caused error: "
+
+
+def connect(url: str, *, connect_timeout_s: float, timeout_s: float) -> redis.Redis:
+    """
+    Return a client for *url* (redis://, rediss:// or unix://); nothing is sent yet.
+
+    redis-py would send a command whose reply was lost up to ten more times, and not all
+    of ours may be repeated: whoever calls decides that, so its own retries are off.
+    Replies are bytes. Raises Misconfigured for a URL that cannot be read.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_connect_timeout=connect_timeout_s,
+            socket_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        # The URL may hold a password, so it is described instead of repeated.
+        expected = "redis://[user:password@]host[:port][/database], rediss://… or unix://…"
+        problem = Problem("settings", "redis.url", "no address of a Redis", expected)
+        raise Misconfigured([problem]) from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """
+    Raise what Redis refuses or does not answer in here as Unavailable.
+
+    The message is the server's or the socket's; it holds no password and no arguments of
+    commands, which redis-py puts in front of errors in pipelines.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        message = str(error).rpartition(_COMMAND_END)[2]
+        error.args = (message,)
+        raise Unavailable("redis", message or type(error).__name__) from error

@@ -1,0 +1,1 @@
+"""What is counted about cards, merchants and other entities: specification, plan, library."""
