@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
 
-DESCRIPTION = (
-    "Simulate card traffic: cardholders, merchants, five fraud patterns, and labels that come "
-    "days later. Its past is written as files by day (--history), its present is sent to the "
-    "stream of the settings or of --stream. The same seed, sizes and end give the same bytes."
-)
-EXAMPLE = """\
+EXAMPLES = """\
 examples:
   fraudstream simulate --transactions 1000 --rate 100 --duplicates 0.01 --ledger ledger.ndjson
   fraudstream simulate --history s3://fraudstream-history --days 60
@@ -50,7 +45,7 @@ _CLIENT = Config(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``fraudstream simulate`` to *parser*."""
-    parser.description, parser.epilog = DESCRIPTION, EXAMPLE
+    parser.epilog = EXAMPLES
     where = parser.add_argument_group("where to")
     where.add_argument("--history", metavar="URI", help="s3://bucket/prefix or a folder")
     where.add_argument("--format", choices=("ndjson", "parquet"), default="ndjson", help="of files")

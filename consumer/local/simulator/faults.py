@@ -124,12 +124,19 @@ def _held(live: Columns, faults: Faults, rng: np.random.Generator) -> Ints:
 
 
 def _until_next(live: Columns) -> Ints:
-    """Milliseconds from each transaction to the next of its card; a very long time for the last."""
+    """
+    Milliseconds from each transaction to the next of its card; a very long time
+    for the last one and for every other one: were two in a row held back, the
+    second might not overtake the first.
+    """
     order = np.lexsort((live.time_ms, live.card))
-    gap = np.full(len(live), np.iinfo(np.int64).max)
+    place = np.arange(len(live))
     follows = live.card[order][1:] == live.card[order][:-1]
+    first = np.concatenate([[True], ~follows])
+    rank = place - np.maximum.accumulate(np.where(first, place, 0))
+    gap = np.full(len(live), np.iinfo(np.int64).max)
     step = np.diff(live.time_ms[order])
-    gap[order[:-1]] = np.where(follows, step, gap[order[:-1]])
+    gap[order[:-1]] = np.where(follows & (rank[:-1] % 2 == 0), step, gap[order[:-1]])
     return gap
 
 

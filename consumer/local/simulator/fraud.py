@@ -25,7 +25,12 @@ from consumer.local.simulator.columns import (
     joined,
 )
 from consumer.local.simulator.population import CITIES, Population
-from consumer.local.simulator.spending import draw_new_devices, draw_terminals, to_cents
+from consumer.local.simulator.spending import (
+    CONTACTLESS_LIMIT_CENTS,
+    draw_new_devices,
+    draw_terminals,
+    to_cents,
+)
 
 SHARES = {
     Pattern.AMOUNT_JUMP: 0.20,
@@ -146,7 +151,9 @@ def _stolen_card(rng: np.random.Generator, scene: _Scene, wanted: float) -> Colu
     factor = rng.uniform(2.0, 7.0, len(card))
     euros = population.amounts(rng, card, merchant) * factor
     time_ms = _times(rng, _starts(rng, scene.span, n), incident, step, 6.0 * MINUTE_MS)
-    entry = np.where(euros < 50.0, Entry.CONTACTLESS, Entry.MAGSTRIPE).astype(np.int64)
+    entry = np.where(
+        euros < CONTACTLESS_LIMIT_CENTS / 100, Entry.CONTACTLESS, Entry.MAGSTRIPE
+    ).astype(np.int64)
     return _columns(rng, population, Pattern.STOLEN_CARD, (time_ms, card, merchant, euros), entry)
 
 

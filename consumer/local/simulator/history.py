@@ -175,7 +175,7 @@ def _ndjson(bodies: list[bytes]) -> bytes:
 
 def _parquet(bodies: list[bytes]) -> bytes:
     # Imported here: loading the library takes longer than writing a history without it.
-    from pyarrow import Table, parquet  # type: ignore[import-untyped]  # noqa: PLC0415
+    from pyarrow import Table, parquet  # noqa: PLC0415
 
     table = Table.from_pylist(_even([orjson.loads(body) for body in bodies]))
     buffer = io.BytesIO()
@@ -190,7 +190,7 @@ def _even(documents: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def _parquet_rows(body: bytes) -> list[bytes]:
-    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
 
     rows: list[dict[str, object]] = parquet.read_table(io.BytesIO(body)).to_pylist()
     return [orjson.dumps(_as_sent(row)) for row in rows]

@@ -31,6 +31,8 @@ MAX_BYTES = 5 * 1024 * 1024
 _TICK_S = 0.02
 """Records due within this time share a request; one request each would be the producer's limit."""
 _PATIENCE_S = 60.0
+_SERVER_ERROR = 500
+"""HTTP status from which on nobody can say whether the request was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,10 @@ class Producer:
         if code == "ResourceNotFoundException":
             problem = Problem("kinesis", "stream", self._stream, "the name of an existing stream")
             return Misconfigured([problem])
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
+        if (
+            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
+            >= _SERVER_ERROR
+        ):
             _doubt(batch, tally)
         return Unavailable("kinesis", str(error))
 

@@ -34,7 +34,13 @@ _JOURNEY_SHARE = 0.22
 _BIG_SHARE = 0.004
 _NEW_DEVICE_SHARE = 0.008
 _REFUND_SHARE = 0.005
-_CONTACTLESS_LIMIT_CENTS = 5_000
+CONTACTLESS_LIMIT_CENTS = 5_000
+"""Above it European terminals ask for the chip."""
+_EVENING_SHARE = 0.55
+_TAP_SHARE = 0.75
+_SWIPE_SHARE = 0.02
+_FIRST_DEVICE_SHARE = 0.75
+"""Purchases on a card's first device; the rest is spread over all it has."""
 _NEW_DEVICES_FROM = 1 << 40
 """Above every number that belongs to a card, so that a drawn device is nobody's."""
 
@@ -74,7 +80,7 @@ def _occasions(rng: np.random.Generator, population: Population, span: Span) -> 
     mean = cards.per_day * days / (1.0 + _ROUND_SHARE * _ROUND_MEAN + _REFUND_SHARE)
     card = np.repeat(np.arange(len(cards)), rng.poisson(mean))
     n = len(card)
-    favourite = cards.hours[card, (rng.random(n) < 0.55).astype(np.int64)]
+    favourite = cards.hours[card, (rng.random(n) < _EVENING_SHARE).astype(np.int64)]
     hour = np.mod(rng.normal(favourite, 2.8), 24.0)
     day_ms = (first_day + rng.integers(0, days, n)) * DAY_MS
     time_ms = day_ms + (hour * HOUR_MS).astype(np.int64) - _UTC_OFFSETS_MS[cards.city[card]]
@@ -156,8 +162,8 @@ def draw_new_devices(rng: np.random.Generator, n: int) -> Ints:
 def _entries(rng: np.random.Generator, population: Population, merchant: Ints, cents: Ints) -> Ints:
     n = len(merchant)
     cash = _IS_CASH[population.merchants.category[merchant]]
-    taps = ~cash & (cents < _CONTACTLESS_LIMIT_CENTS) & (rng.random(n) < 0.75)
-    swipes = ~cash & (rng.random(n) < 0.02)
+    taps = ~cash & (cents < CONTACTLESS_LIMIT_CENTS) & (rng.random(n) < _TAP_SHARE)
+    swipes = ~cash & (rng.random(n) < _SWIPE_SHARE)
     return np.select(
         [population.merchants.online(merchant), swipes, taps],
         [np.full(n, Entry.ECOMMERCE), np.full(n, Entry.MAGSTRIPE), np.full(n, Entry.CONTACTLESS)],
@@ -168,7 +174,9 @@ def _entries(rng: np.random.Generator, population: Population, merchant: Ints, c
 def _devices(rng: np.random.Generator, population: Population, card: Ints, online: Mask) -> Ints:
     n = len(card)
     which = np.where(
-        rng.random(n) < 0.75, 0, (rng.random(n) * population.cards.devices[card]).astype(np.int64)
+        rng.random(n) < _FIRST_DEVICE_SHARE,
+        0,
+        (rng.random(n) * population.cards.devices[card]).astype(np.int64),
     )
     known = card * DEVICES_A_CARD + which
     fresh = rng.random(n) < _NEW_DEVICE_SHARE

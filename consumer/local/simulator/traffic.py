@@ -61,13 +61,13 @@ class Traffic:
     def __init__(self, scenario: Scenario) -> None:
         """Simulate *scenario*. Raises ValueError for sizes that no population can have."""
         self.scenario = scenario
-        population = people.build(
+        self.population = people.build(
             scenario.seed,
             cards=scenario.cards,
             merchants=scenario.merchants,
             per_day=scenario.per_day,
         )
-        columns = _transactions(scenario, population)
+        columns = _transactions(scenario, self.population)
         first_live = max(0, len(columns) - scenario.transactions)
         live_ms = int(columns.time_ms[first_live]) if scenario.transactions else scenario.end_ms
         start_ms = live_ms - round(scenario.history_days * DAY_MS)
@@ -75,7 +75,7 @@ class Traffic:
         self._columns = columns.take(slice(min(skipped, first_live), None))
         self._first_live = first_live - min(skipped, first_live)
         self._labels = _labels(_generator(scenario, 3), self._columns)
-        self._encoder = Encoder(population, self._columns, scenario.key)
+        self._encoder = Encoder(self.population, self._columns, scenario.key)
         self.history_span = Span(start_ms, live_ms)
         self.live_span = Span(live_ms, scenario.end_ms)
 
