@@ -1,0 +1,44 @@
+"""
+What holds for every test.
+
+A test that lacks a service (Java, the embedded Redis, …) skips with its reason
+on a laptop. Where ``CI`` is set the same skip is a failure, so that a green run
+never means "not tested". Only tests marked ``measuring_data`` may skip there.
+"""
+
+import os
+from collections.abc import Generator
+
+import hypothesis
+import pytest
+
+# A deadline would test the machine's load, not the code.
+hypothesis.settings.register_profile("fraudstream", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("fraudstream")
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    expected = hasattr(report, "wasxfail") or item.get_closest_marker("measuring_data")
+    if _in_ci() and report.skipped and not expected:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,  # noqa: ARG001 - the hook's signature
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if _in_ci() and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"
+    return report
