@@ -87,8 +87,8 @@ def read_lines(stream: IO[bytes], take: Callable[[str], None], name: str) -> thr
     def run() -> None:
         with stream:
             for raw in stream:
-                line = raw.decode("utf-8", "replace").rstrip()
-                if not line:
+                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                if not line.strip():
                     continue
                 try:
                     take(line)

@@ -52,8 +52,8 @@ def configure(level: str, form: Format = "auto", stream: TextIO | None = None) -
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger that stands as ``logger`` on its lines."""
-    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+    """A logger whose *name* stands as ``logger_name`` on its lines."""
+    return cast("FilteringBoundLogger", structlog.get_logger(logger_name=name))
 
 
 def reemit(event: MutableMapping[str, Any]) -> None:

@@ -63,6 +63,9 @@ def build_properties(settings: Settings) -> dict[str, str]:
         # Unset, a hung worker would stall its shard for ever while the lease is renewed.
         "timeoutInSeconds": str(kcl.child_timeout_s),
         "metricsLevel": kcl.cloudwatch_metrics,
+        # A sleep after each look at the stream's shards, 60 s by default, which a
+        # first start on an empty lease table would sit through.
+        "shardSyncIntervalMillis": "1000",
     }
     if kcl.retrieval_mode == "POLLING":
         properties["idleTimeBetweenReadsInMillis"] = str(kcl.idle_time_between_reads_ms)
