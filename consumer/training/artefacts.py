@@ -196,7 +196,7 @@ def read_metrics(path: Path) -> dict[str, object]:
 
 
 def _check_width(rows: Rows, names: Sequence[str]) -> npt.NDArray[np.float32]:
-    if rows.ndim != 2 or rows.shape[1] != len(names):
+    if rows.shape[1:] != (len(names),):
         message = f"rows of shape {rows.shape}, expected (n, {len(names)})"
         raise ValueError(message)
     return np.ascontiguousarray(rows, dtype=np.float32)

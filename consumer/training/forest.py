@@ -74,7 +74,7 @@ def grow(
     """
     Grow a forest from *rows*, shape (n, d): the same rows and seed give the same forest.
 
-    At most ``trees × tree_size`` rows are used, drawn without replacement: as
+    At most ``trees * tree_size`` rows are used, drawn without replacement: as
     many as the built-in algorithm samples for its trees. About 150 µs a row.
     """
     scaling = Scaling.of(rows)

@@ -173,10 +173,10 @@ def _boost(learning: _Split, validation: _Split, settings: TrainingSettings) -> 
     """
     Fit the classifier, cut to the trees that helped in validation.
 
-    Log loss stops it, not a ranking measure: ranking is at its best while the
-    scores still lie far above the true probabilities, which thresholds and
-    people take them for. ``base_score`` is given because XGBoost 3 otherwise starts from the share of
-    frauds and ends at a lower average precision with few of them.
+    Log loss stops it, not a ranking measure: ranking can be at its best while
+    the scores still lie far above the true probabilities, which thresholds and
+    people take them for. ``base_score`` is given because XGBoost 3 otherwise
+    starts from the share of frauds and ends at a lower average precision.
     """
     rows, fraud, weights = _thin_out(learning, settings)
     parameters = {
