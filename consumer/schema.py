@@ -28,7 +28,7 @@ def file_name(event: str) -> str:
 
 def published_schema(event: str) -> str:
     """Return the packaged schema of *event* as text."""
-    return (resources.files("consumer") / "schemas" / file_name(event)).read_text("utf-8")
+    return (resources.files("consumer.schemas") / file_name(event)).read_text("utf-8")
 
 
 def build_schema(event: str) -> str:
