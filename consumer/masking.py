@@ -34,9 +34,9 @@ _ISSUERS = (
 _ISSUER = re.compile("|".join(f"({prefix})" for prefix, _ in _ISSUERS))
 _LENGTHS = tuple(lengths for _, lengths in _ISSUERS)
 
-# Between two digits may stand up to two of anything but letters and the punctuation that
+# Between two digits may stand up to three of anything but letters and the punctuation that
 # separates values and times in JSON. \d takes the decimal digits of every script.
-_GENEROUS = re.compile(r'\d(?:(?:[^\w",:{}\[\]]|_){0,2}\d){12,}')
+_GENEROUS = re.compile(r'\d(?:(?:[^\w",:{}\[\]]|_){0,3}\d){12,}')
 # Neither inside a longer word or number nor between the groups of a UUID.
 _ALONE = re.compile(
     r"(?<![0-9A-Za-z.])(?<![0-9A-Fa-f]{4}-)\d(?:[ .-]?\d){12,18}(?![0-9A-Za-z])(?!-[0-9A-Fa-f]{4})"

@@ -29,7 +29,7 @@ def spaced(card: str, separator: str) -> str:
 
 
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("separator", ["", " ", "-", ".", "_", "\u00a0", " - "[:2]])
+@pytest.mark.parametrize("separator", ["", " ", "-", ".", "_", "\u00a0", " - "])
 def test_a_card_number_is_masked_however_its_digits_are_separated(
     card: str, separator: str
 ) -> None:
