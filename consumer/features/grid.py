@@ -1,7 +1,7 @@
 """
 The grid on which the far edge of a window falls, and how long state needs which grid.
 
-A window of W seconds read at time t covers the events in (⌊(t − W)/G⌋·G, t]. G grows
+A window of W seconds read at time t covers the events in (⌊(t-W)/G⌋·G, t]. G grows
 with W and is at most W/60, so that old state can be merged into cells of G seconds. The
 grids nest (each divides the next): a boundary of a coarse one is a boundary of all.
 """

@@ -13,20 +13,16 @@ Run as ``python -m consumer.local.aws --port 4566``.
 import argparse
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Sequence
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from moto.kinesis import models as kinesis
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from consumer.local.gateway import Gateway
 from consumer.local.ports import HOST
 
-# A PutRecords may carry 5 MiB (a third more as base64) and an S3 object of the
-# simulated history more than that; hypercorn's own limit is 16 MiB.
-MAX_BODY_BYTES = 256 * 1024 * 1024
 # A client that sends on a connection which the server just closed as idle sees an
 # error, and the daemon's clients do not retry behind its back.
 KEEP_ALIVE_S = 3_600.0
@@ -71,42 +67,19 @@ def make_shards_scale() -> None:
         setattr(kinesis.Shard, name, method)
 
 
-def whole_answers(
-    application: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]],
-) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
-    """
-    Wrap a WSGI *application* so that it answers with exactly one chunk.
-
-    hypercorn sends the status with the first chunk of the body and so answers
-    500 where there is none: to S3's DeleteObject and HeadObject.
-    """
-
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        chunks = application(environ, start_response)
-        try:
-            return [b"".join(chunks)]
-        finally:
-            if hasattr(chunks, "close"):
-                chunks.close()
-
-    return answer
-
-
 async def _serve(bind: str) -> None:
-    # moto's backends are not safe for concurrency ("Note: this function is not safe for
-    # concurrency" stands in its put of a record): two puts at once could share a sequence
-    # number, and a conditional write of a lease could succeed twice. The GIL leaves little
-    # to gain anyway.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1, "aws"))
     config = Config()
     config.bind = [bind]
     config.loglevel = "WARNING"
-    config.wsgi_max_body_size = MAX_BODY_BYTES
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.keep_alive_max_requests = _UNLIMITED
     config.graceful_timeout = 1.0
-    application = whole_answers(DomainDispatcherApplication(create_backend_app))
-    await serve(application, config, mode="wsgi")
+    # One request at a time: moto's backends are not safe for concurrency ("Note: this
+    # function is not safe for concurrency" stands in its put of a record). Two puts at
+    # once could share a sequence number, and a conditional write of a lease could
+    # succeed twice. The GIL leaves little to gain anyway.
+    application = Gateway(DomainDispatcherApplication(create_backend_app))
+    await serve(application, config, mode="asgi")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,18 +1,59 @@
-"""Reads what a run left behind: documents in Redis, rows and letters in S3."""
+"""Reads what a run left behind, and checks it against the oracle."""
 
 import gzip
-from collections.abc import Iterator
+import json
+import random
+import urllib.request
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 import redis
 
+from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import PREFIX
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.search import count_decisions
+from consumer.features.plan import Plan, Windowed
+from consumer.local.oracle import Event, Oracle, Question
+from consumer.local.proof import FeatureCheck, Found, Sent
+from consumer.local.simulator.ledger import Entry, Ledger
+from consumer.model import Kind
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PAGE = 1_000
+_EXAMPLES = 3
+
+
+def read_sent(ledger: Ledger) -> Sent:
+    """What the producer's ledger says in short."""
+    return Sent(
+        sent=ledger.sent - ledger.labels,
+        duplicates=ledger.duplicates,
+        malformed=ledger.malformed,
+        frauds={name: entry.fraud for name, entry in ledger.transactions.items()},
+    )
+
+
+def read_found(
+    client: redis.Redis, s3: "S3Client", places: Mapping[str, tuple[str, str]], endpoints_url: str
+) -> Found:
+    """
+    Everything a run left: *places* names bucket and prefix of ``rows`` and ``letters``.
+
+    The endpoint server's requests are its own count, at ``/stats``.
+    """
+    with urllib.request.urlopen(f"{endpoints_url}/stats", timeout=10) as answer:  # noqa: S310 - our own server
+        stats = json.load(answer)
+    return Found(
+        documents=read_documents(client),
+        decisions=count_decisions(client),
+        rows=list(read_lines(s3, *places["rows"])),
+        letters=[str(letter["id"]) for letter in read_lines(s3, *places["letters"])],
+        endpoint_requests=sum(endpoint["requests"] for endpoint in stats["endpoints"].values()),
+    )
 
 
 def read_documents(client: redis.Redis) -> dict[str, dict[str, object]]:
@@ -22,7 +63,7 @@ def read_documents(client: redis.Redis) -> dict[str, dict[str, object]]:
     for start in range(0, len(keys), _PAGE):
         pipeline = client.pipeline(transaction=False)
         for key in keys[start : start + _PAGE]:
-            pipeline.execute_command("JSON.GET", key)
+            command(pipeline, "JSON.GET", key)
         for body in pipeline.execute():
             document: dict[str, object] = orjson.loads(body)
             documents[str(document["transaction_id"])] = document
@@ -38,3 +79,108 @@ def read_lines(client: "S3Client", bucket: str, prefix: str = "") -> Iterator[di
             text = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
             for line in text.splitlines():
                 yield orjson.loads(line)
+
+
+def build_oracle(plan: Plan, horizon_s: int, events: Iterable[Event]) -> Oracle:
+    """An oracle for *plan*'s questions that has seen *events*, in order."""
+    keys = {entity.name: entity.key for entity in plan.entities}
+    questions = [
+        Question(feature.name, keys[feature.entity], feature.aggregation, feature.window_s)
+        for feature in plan.features
+        if isinstance(feature, Windowed)
+    ]
+    oracle = Oracle(questions, horizon_s=horizon_s, exponent=plan.exponent)
+    for event in events:
+        oracle.apply(event)
+    return oracle
+
+
+def live_event(entry: Entry) -> Event:
+    """A transaction of the ledger as a feature store is asked to observe it."""
+    return Event(
+        entry.transaction_id,
+        entry.event_time_ms // 1000,
+        entry.base_amount_minor,
+        {"card_id": entry.card_id, "merchant_id": entry.merchant_id},
+        purchase=entry.kind is Kind.PURCHASE,
+    )
+
+
+def check_features(
+    store: RedisFeatureStore, plan: Plan, oracle: Oracle, *, sampled: int, hottest: int, seed: int
+) -> FeatureCheck:
+    """
+    Compare every feature of *sampled* random and the *hottest* entities with *oracle*.
+
+    Each is read at its newest event and, so that window edges are met too, at
+    moments before and after it.
+    """
+    checked, wrong = 0, list[str]()
+    for entity, key in _choose(plan, oracle, sampled, hottest, random.Random(seed)):  # noqa: S311 - a sample
+        key_field = next(each.key for each in plan.entities if each.name == entity)
+        newest_s = oracle.newest_s(key_field, key)
+        if newest_s is None:
+            continue
+        for time_s in (newest_s, newest_s + 1_800, newest_s - 3_600):
+            expected = oracle.read(key_field, key, time_s)
+            found = store.read(entity, key, time_s)
+            checked += len(expected)
+            wrong += [
+                f"{entity} {key}: {name} is {found.get(name)}, expected {value}"
+                for name, value in expected.items()
+                if found.get(name) != value
+            ]
+    return FeatureCheck(checked, len(wrong), tuple(wrong[:_EXAMPLES]))
+
+
+def check_vectors(
+    documents: Mapping[str, dict[str, object]],
+    plan: Plan,
+    oracle: Oracle,
+    ledger: Ledger,
+    cards: Collection[str],
+) -> FeatureCheck:
+    """
+    Compare the card features that the decisions of *cards* were made on with *oracle*.
+
+    *oracle* has seen history only; the ledger's transactions are applied here in
+    the order in which the stream holds them. A card lives on one shard, so that
+    order is the one the worker saw. (A merchant's events come from all shards.)
+    """
+    checked, wrong = 0, list[str]()
+    entries = [entry for entry in ledger.transactions.values() if entry.card_id in cards]
+    entries.sort(key=lambda entry: int(entry.sequence_number))
+    names = {
+        feature.name
+        for feature in plan.features
+        if isinstance(feature, Windowed) and feature.entity == "card"
+    }
+    for entry in entries:
+        expected, _ = oracle.observe(live_event(entry))
+        features = documents.get(entry.transaction_id, {}).get("features")
+        found = features if isinstance(features, dict) else {}
+        checked += len(names)
+        wrong += [
+            f"{entry.transaction_id}: {name} was {found.get(name)}, expected {expected[name]}"
+            for name in names
+            if found.get(name) != expected[name]
+        ]
+    return FeatureCheck(checked, len(wrong), tuple(wrong[:_EXAMPLES]))
+
+
+def _choose(
+    plan: Plan, oracle: Oracle, sampled: int, hottest: int, choice: random.Random
+) -> Sequence[tuple[str, str]]:
+    everyone = [
+        (entity.name, key) for entity in plan.entities for key in oracle.values_of(entity.key)
+    ]
+    busiest = sorted(
+        (
+            (oracle.count(entity.key, key), entity.name, key)
+            for entity in plan.entities
+            for key in oracle.busiest(entity.key, hottest)
+        ),
+        reverse=True,
+    )[:hottest]
+    chosen = choice.sample(everyone, min(sampled, len(everyone)))
+    return [*dict.fromkeys([*chosen, *((name, key) for _, name, key in busiest)])]

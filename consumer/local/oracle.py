@@ -60,7 +60,7 @@ class Oracle:
         self._questions = tuple(questions)
         self._horizon_s = horizon_s
         self._period_s = (horizon_s + 4) // 5
-        self._scale = 10**exponent
+        self._scale: int = 10**exponent
         longest = max((question.window_s for question in self._questions), default=0)
         self._cap_s = longest or _THIRTY_DAYS_S
         self._entities: dict[tuple[str, str], _Entity] = {}
@@ -74,6 +74,10 @@ class Oracle:
             if name == key_field
         }
         return sorted(counts, key=lambda value: (-counts[value], value))[:number]
+
+    def count(self, key_field: str, key: str) -> int:
+        """Return how many events were applied to an entity."""
+        return len(self._entities[key_field, key].events)
 
     def values_of(self, key_field: str) -> list[str]:
         """Return every value of *key_field* that an applied event had, sorted."""

@@ -50,6 +50,12 @@ class FeatureCheck:
     wrong: int
     examples: tuple[str, ...] = ()
 
+    def __add__(self, other: "FeatureCheck") -> "FeatureCheck":
+        """Both checks as one."""
+        return FeatureCheck(
+            self.checked + other.checked, self.wrong + other.wrong, self.examples + other.examples
+        )
+
 
 @dataclass(slots=True)
 class Verdict:

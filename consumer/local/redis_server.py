@@ -140,7 +140,7 @@ class RedisServer:
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         trampoline = [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())]
-        return subprocess.Popen(  # noqa: S603 - our own command line, no shell
+        return subprocess.Popen(
             [*trampoline, *command],
             cwd=self._directory,
             stdin=subprocess.DEVNULL,

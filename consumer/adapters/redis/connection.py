@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,6 +28,7 @@ def connect(url: str, *, connect_timeout_s: float, timeout_s: float) -> redis.Re
             socket_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
+            protocol=3,
             health_check_interval=0,
         )
     except ValueError as error:
@@ -50,3 +52,27 @@ def translated() -> Iterator[None]:
         message = str(error).rpartition(_COMMAND_END)[2]
         error.args = (message,)
         raise Unavailable("redis", message or type(error).__name__) from error
+
+
+def refuse_eviction(client: redis.Redis, setting: str) -> None:
+    """
+    Raise Misconfigured where the server may throw keys away; *setting* names its URL.
+
+    An evicted entity would count from zero, and an evicted document be decided again.
+    A server that keeps its policy to itself is believed. Raises redis errors as they are.
+    """
+    memory: dict[str, object] = client.info("memory")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        expected = "maxmemory-policy noeviction, so that no key is lost before its time"
+        raise Misconfigured([Problem("redis", setting, f"maxmemory-policy {policy}", expected)])
+
+
+def command(client: redis.Redis, *words: str | bytes) -> Any:
+    """
+    Send a command that redis-py has no typed method for and return its reply.
+
+    ``JSON.*``, ``FT.*`` and ``MODULE LIST`` go this way: their own classes in
+    redis-py build replies that this package does not need. Raises redis.RedisError.
+    """
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from struct import Struct
 
 import redis
 
-from consumer.adapters.redis.connection import translated
+from consumer.adapters.redis.connection import refuse_eviction, translated
 from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.features.library import HOT_AFTER, build_library
 from consumer.features.plan import Plan, Reply
@@ -51,9 +51,22 @@ class RedisFeatureStore:
         self._places = {entity.name: index for index, entity in enumerate(plan.entities)}
 
     def prepare(self) -> None:
-        """Load the function library; loading it again changes nothing. Raises Unavailable."""
+        """
+        Check the server and load the function library; doing it again changes nothing.
+
+        Raises Unavailable, and Misconfigured for a server that has no functions or that
+        may evict keys.
+        """
         with translated():
-            self._load()
+            refuse_eviction(self._client, "redis.features_url")
+            try:
+                self._load()
+            except redis.ResponseError as error:
+                if "unknown command" not in str(error):
+                    raise
+                found, expected = "a server without FUNCTION LOAD", "Redis 7.0 or newer"
+                problem = Problem("redis", "redis.features_url", found, expected)
+                raise Misconfigured([problem]) from error
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         """
@@ -61,7 +74,7 @@ class RedisFeatureStore:
 
         A transaction that lacks the key of an entity reads no events there and counts as
         ``read``. Raises Unavailable, Misconfigured for state of another format, and
-        ValueError for an amount outside 0 … 2⁴⁰ − 1 minor units, which decoding refuses.
+        ValueError for an amount outside 0 … 2⁴⁰-1 minor units, which decoding refuses.
         """
         keys = [entity.key_of(r.transaction) for r in requests for entity in self._plan.entities]
         calls = self._calls(requests, keys)

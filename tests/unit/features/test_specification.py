@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+
+from consumer.errors import Misconfigured
+from consumer.features.plan import EntityPlan
+from consumer.features.specification import load_plan, parse_plan
+
+SHIPPED = Path(__file__).parents[3] / "config" / "features.yaml"
+SMALL = """
+version: 1
+entities: {card: {key: card_id}}
+features:
+  - {name: amount, field: amount}
+  - {name: "card_count_{window}", entity: card, aggregation: count, windows: [1m, 2h]}
+  - {name: "card_max_{window}", entity: card, aggregation: max, windows: [1d]}
+  - {name: card_gap, entity: card, aggregation: time_since_last}
+"""
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(Misconfigured) as caught:
+        parse_plan(text, source="f.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def with_feature(feature: str) -> str:
+    return f"version: 1\nentities: {{card: {{key: card_id}}}}\nfeatures:\n  - {feature}\n"
+
+
+def test_the_shipped_specification_has_about_twenty_features_of_card_and_merchant() -> None:
+    plan = load_plan(SHIPPED, "EUR")
+    assert plan.entity_names == ("card", "merchant")
+    assert len(plan.names) == len(set(plan.names)) == 21
+    assert plan.longest_window_s == 30 * 86_400
+
+
+def test_a_family_becomes_a_feature_a_window_in_the_order_of_the_file() -> None:
+    plan = parse_plan(SMALL, source="f.yaml")
+    assert plan.names == (
+        "amount",
+        "card_count_1m",
+        "card_count_2h",
+        "card_max_1d",
+        "card_gap",
+    )
+    assert plan.entities == (EntityPlan("card", "card_id", (60, 7_200), (86_400,), 86_400),)
+
+
+def test_the_hash_follows_the_definition_and_not_its_spelling() -> None:
+    plan = parse_plan(SMALL, source="f.yaml")
+    commented = SMALL.replace("version: 1", "# why\nversion:   1")
+    assert parse_plan(commented, source="other").hash == plan.hash
+    assert parse_plan(SMALL.replace("2h", "3h"), source="f.yaml").hash != plan.hash
+    assert parse_plan(SMALL, source="f.yaml", exponent=0).hash != plan.hash
+
+
+def test_the_base_currency_says_how_many_decimals_money_has() -> None:
+    assert load_plan(SHIPPED, "JPY").exponent == 0
+    assert load_plan(SHIPPED, "KWD").exponent == 3
+
+
+def test_an_unknown_base_currency_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"events\.base_currency: found XXX"):
+        load_plan(SHIPPED, "XXX")
+
+
+def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"nowhere\.yaml: features\.path"):
+        load_plan(tmp_path / "nowhere.yaml", "EUR")
+
+
+def test_every_mistake_of_a_file_is_reported_at_once() -> None:
+    text = """
+version: 2
+entities: {card: {key: card_number}, Shop: {key: merchant_id}}
+features:
+  - {name: amount, field: total}
+  - {name: c, entity: till, aggregation: median, windows: [1m]}
+  - {name: "c_{window}", entity: card, aggregation: count, windows: [30s, 31d, 7, 1h], unit: x}
+"""
+    found = problems_of(text)
+    assert [line.split(": ")[1] for line in found] == [
+        "version",
+        "entities.card.key",
+        "entities.Shop",
+        "features[0].field",
+        "features[1].entity",
+        "features[1].aggregation",
+        "features[2]",
+        "features[2].windows[0]",
+        "features[2].windows[1]",
+        "features[2].windows[2]",
+    ]
+    assert "found 31d, expected a window from 1m to 30d, such as 15m, 1h or 7d" in found[8]
+
+
+@pytest.mark.parametrize(
+    ("feature", "expected"),
+    [
+        ("{entity: card, aggregation: count, windows: [1h]}", "features[0].name"),
+        ("{name: Total, entity: card, aggregation: count, windows: [1h]}", "features[0].name"),
+        ("{name: c, entity: card, aggregation: count, windows: [1h, 1d]}", "features[0].name"),
+        ("{name: c, entity: card, aggregation: count}", "features[0].windows"),
+        (
+            "{name: c, entity: card, aggregation: time_since_last, windows: [1h]}",
+            "features[0].windows",
+        ),
+        ("{name: 'c_{window}', entity: card, aggregation: time_since_last}", "features[0].name"),
+        ("just words", "features[0]"),
+    ],
+)
+def test_a_feature_that_says_too_little_or_too_much_is_refused(feature: str, expected: str) -> None:
+    assert any(
+        line.startswith(f"f.yaml: {expected}") for line in problems_of(with_feature(feature))
+    )
+
+
+def test_a_name_that_occurs_twice_is_refused() -> None:
+    text = SMALL + "  - {name: amount, field: amount}\n"
+    assert problems_of(text) == ["f.yaml: features: found amount, expected names that occur once"]
+
+
+def test_an_entity_nobody_asks_about_is_refused() -> None:
+    text = SMALL.replace("{card:", "{merchant: {key: merchant_id}, card:")
+    assert "entities.merchant" in problems_of(text)[0]
+
+
+def test_a_file_that_is_no_yaml_is_refused_with_its_line() -> None:
+    assert problems_of("version: 1\nentities: {card: [\n")[0].startswith("f.yaml: line ")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "words", "version: 1"])
+def test_a_file_without_features_is_refused(text: str) -> None:
+    assert problems_of(text)
