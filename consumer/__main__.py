@@ -12,10 +12,11 @@ import importlib
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import consumer
 from consumer.errors import Misconfigured, Unavailable
@@ -102,17 +103,24 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that *argv* (by default the process's) names; the result is the exit code."""
+def main(
+    argv: Sequence[str] | None = None, commands: Mapping[str, Command] = MappingProxyType(COMMANDS)
+) -> int:
+    """
+    Run the one of *commands* that *argv* (by default the process's) names.
+
+    Returns the exit code: what the command returns, or that of the error it
+    raised. Wrong arguments end in SystemExit with code 2, as argparse does it.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in words if not word.startswith("-")), None)
     try:
-        parser = _build_parser(name)
+        parser = build_parser(commands, name)
         arguments = parser.parse_args(words)
         if arguments.command is None:
             parser.print_help()
             return EX_OK
-        return int(importlib.import_module(COMMANDS[arguments.command].module).run(arguments))
+        return int(importlib.import_module(commands[arguments.command].module).run(arguments))
     except Misconfigured as error:
         return _fail(EX_MISCONFIGURED, "cannot start:", *(str(p) for p in error.problems))
     except Unavailable as error:
@@ -120,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EX_INTERRUPTED
     except ModuleNotFoundError as error:
-        extra = COMMANDS[name].extra if name in COMMANDS else None
+        extra = commands[name].extra if name in commands else None
         if extra is None or error.name is None or error.name.split(".")[0] == "consumer":
             raise
         return _fail(
@@ -130,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
 
-def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
+def build_parser(commands: Mapping[str, Command], chosen: str | None) -> argparse.ArgumentParser:
     """Build the parser of every command; only the *chosen* one's module is imported."""
     parser = argparse.ArgumentParser(
         prog="fraudstream",
@@ -141,14 +149,14 @@ def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"fraudstream {consumer.__version__}"
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, command in COMMANDS.items():
-        _add_command(commands, name, command, chosen=name == chosen)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in commands.items():
+        _add_command(subparsers, name, command, chosen=name == chosen)
     return parser
 
 
 def _add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     command: Command,
     *,
@@ -156,9 +164,9 @@ def _add_command(
 ) -> None:
     # One with neither help nor a place in the metavar does not show in the main help.
     add = (
-        commands.add_parser
+        subparsers.add_parser
         if command.summary is None
-        else partial(commands.add_parser, help=command.summary)
+        else partial(subparsers.add_parser, help=command.summary)
     )
     parser = add(
         name,

@@ -66,7 +66,7 @@ def _parse(path: Path, text: str) -> SettingsFile:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        if node is None:
+        if node is None or (not node.value and isinstance(node, yaml.ScalarNode)):
             return SettingsFile(path, {}, {})
         if not isinstance(node, yaml.MappingNode):
             source = f"{path}:{node.start_mark.line + 1}"

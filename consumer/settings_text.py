@@ -1,5 +1,6 @@
 """Settings as text: the commented default file, and the effective values to read."""
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -113,3 +114,7 @@ def mask_url(url: str) -> str:
     query = [(k, MASK if "pass" in k else v) for k, v in parse_qsl(parts.query)]
     masked = parts._replace(netloc=f"{user}{at}{host}", query=urlencode(query, safe="*"))
     return urlunsplit(masked)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_defaults())
