@@ -113,7 +113,7 @@ class AnomalyModel:
     kind: Kind = "anomaly"
 
     def predict(self, rows: Rows) -> Values:
-        """Score rows of shape (n, d), shape (n,): about 1 for the usual, more for the unusual."""
+        """Score rows of shape (n, d), shape (n,): low for the usual, more for the unusual."""
         return self.forest.score(_check_width(rows, self.feature_names))
 
 

@@ -4,9 +4,9 @@ A random cut forest over scaled features.
 A cut falls on a feature with a probability proportional to its range (Guha et
 al., Robust Random Cut Forest Based Anomaly Detection on Streams, ICML 2016), so
 unscaled seconds or sums of money would take every cut and hide the counts.
-Features are therefore compressed by ``sign(x)·log(1 + |x|)`` and divided by
-their standard deviation. On SageMaker the same scaling stands in front of the
-built-in algorithm, as the first container of an inference pipeline.
+Features are therefore brought to mean 0 and standard deviation 1. On SageMaker
+the same scaling stands in front of the built-in algorithm, as the first
+container of an inference pipeline.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ TREE_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What is subtracted from and divided into each compressed feature; both of shape (d,)."""
+    """What each feature is reduced by and then divided by; both of shape (d,)."""
 
     centre: npt.NDArray[np.float64]
     spread: npt.NDArray[np.float64]
@@ -29,13 +29,12 @@ class Scaling:
     @classmethod
     def of(cls, rows: npt.NDArray[np.floating]) -> "Scaling":
         """Mean and standard deviation of *rows*, shape (n, d); a constant feature is left alone."""
-        compressed = _compress(rows)
-        spread = compressed.std(axis=0)
-        return cls(compressed.mean(axis=0), np.where(spread > 0, spread, 1.0))
+        spread = rows.std(axis=0, dtype=np.float64)
+        return cls(rows.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0))
 
     def apply(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Scale *rows*, shape (n, d)."""
-        return ((_compress(rows) - self.centre) / self.spread).astype(np.float32)
+        return ((rows - self.centre) / self.spread).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Forest:
 
     The score of a row is the mean over the trees of the height at which a cut
     would separate it, normalised by the logarithm of the tree's size: ≥ 0,
-    about 0.7 to 1.1 for what is usual, and growing for the unusual, to about 5.
+    about 0.5 for what is usual, and growing for the unusual, to about 5.
     It is no probability, and scores of two forests do not compare.
     """
 
@@ -98,8 +97,3 @@ def grow(
     for row in scaling.apply(rows[chosen]):
         forest.update(row)
     return Forest(forest, scaling, parameters)
-
-
-def _compress(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    return np.sign(wide) * np.log1p(np.abs(wide))
