@@ -18,6 +18,12 @@ from consumer.compression import GZIP_MAGIC, inflate_prefix
 MASK = "[pan]"
 
 _SHORTEST, _LONGEST = 13, 19
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""Each digit times two, its own digits added up."""
+
+_PRINTABLE = range(0x20, 0x7F)
+"""Of ASCII, space to tilde."""
+
 _ISSUERS = (
     (r"4", (13, 16, 18, 19)),  # Visa
     (r"5[1-5]", (16,)),  # Mastercard
@@ -116,7 +122,7 @@ def _text(data: bytes, *, complete: bool) -> str | None:
 
 def _describe_binary(data: bytes, shown: bytes, limit: int) -> str:
     # What is not printable is dropped, not replaced: in UTF-16 it stands between the digits.
-    printable = "".join(chr(byte) for byte in shown if 32 <= byte < 127)
+    printable = "".join(chr(byte) for byte in shown if byte in _PRINTABLE)
     masked = mask_text(printable)
     # The hash of little more than a card number could be reversed by trying them all.
     digest = sha256(data).hexdigest() if masked == printable else "withheld"
@@ -155,7 +161,7 @@ def _windows(digits: list[int]) -> Iterator[tuple[int, int]]:
     """
     sums = [[0], [0]]
     for place, digit in enumerate(digits):
-        doubled = digit * 2 - 9 * (digit > 4)
+        doubled = _DOUBLED[digit]
         sums[0].append(sums[0][-1] + (doubled if place % 2 == 0 else digit))
         sums[1].append(sums[1][-1] + (digit if place % 2 == 0 else doubled))
     text = "".join(map(str, digits))
