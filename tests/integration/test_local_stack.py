@@ -189,6 +189,32 @@ def test_s3_answers_without_a_body_are_no_errors(stack: Stack) -> None:
     s3.close()
 
 
+def test_a_client_that_stops_reading_does_not_hold_up_the_others(stack: Stack) -> None:
+    s3 = session(stack.aws_url).client("s3")
+    s3.put_object(Bucket=RESOURCES.buckets[0], Key="large", Body=b"x" * 50_000_000)
+    large = s3.generate_presigned_url(
+        "get_object", {"Bucket": RESOURCES.buckets[0], "Key": "large"}
+    ).removeprefix(stack.aws_url)
+    host, port = stack.aws_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as wire:
+        wire.sendall(f"GET {large} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert wire.recv(12) == b"HTTP/1.1 200"
+
+        assert s3.list_buckets()["Buckets"]
+    s3.delete_object(Bucket=RESOURCES.buckets[0], Key="large")
+    s3.close()
+
+
+def test_an_encoded_slash_in_a_key_stays_one(stack: Stack) -> None:
+    s3 = session(stack.aws_url).client("s3")
+    s3.put_object(Bucket=RESOURCES.buckets[0], Key="odd/a%2Fb", Body=b"")
+
+    found = s3.list_objects_v2(Bucket=RESOURCES.buckets[0], Prefix="odd/")["Contents"]
+
+    assert [entry["Key"] for entry in found] == ["odd/a%2Fb"]
+    s3.close()
+
+
 def test_the_sagemaker_control_plane_answers(stack: Stack) -> None:
     sagemaker = session(stack.aws_url).client("sagemaker")
 
