@@ -94,8 +94,8 @@ def _minor_units_of_rare_form(field: str, raw: bytes, currency: str) -> int:
 
 
 def _too_many_decimals(field: str, currency: str) -> Rejected:
-    decimals = EXPONENTS[currency]
-    return Rejected("too_many_decimals", f"{field}: expected at most {decimals} decimals in {currency}")
+    expected = f"expected at most {EXPONENTS[currency]} decimals in {currency}"
+    return Rejected("too_many_decimals", f"{field}: {expected}")
 
 
 def _too_large(field: str) -> Rejected:
