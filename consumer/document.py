@@ -130,4 +130,5 @@ def _origin_fields(origin: Origin) -> dict[str, object]:
 
 def _major_units(minor: int, currency: str) -> float:
     """Money as JSON shows it: 12.5 for 1,250 cents."""
-    return minor / 10 ** EXPONENTS[currency]
+    units: int = 10 ** EXPONENTS[currency]
+    return minor / units

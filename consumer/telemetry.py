@@ -13,7 +13,7 @@ from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.model import Applied, Assessment, Outcome, Position, ShardId, Stored
+from consumer.model import Applied, Assessment, Position, ShardId, Stored
 
 _RECORD_OUTCOMES = {
     Stored.CREATED: "decided",
@@ -62,6 +62,11 @@ class WorkerTelemetry:
         """A request to a model gave no usable answer in time."""
         self._metrics.dependency_errors.labels("endpoint", f"{endpoint}:{cause}").inc()
         self._log.warning("endpoint failed", endpoint=endpoint, cause=cause)
+
+    def firehose_failed(self, cause: str) -> None:
+        """One attempt to send rows failed and is repeated."""
+        self._metrics.dependency_errors.labels("firehose", cause).inc()
+        self._log.warning("firehose failed", cause=cause)
 
     def endpoint_answered(self, endpoint: str, seconds: float) -> None:
         """A request to a model ended, well or not, after *seconds*."""
@@ -112,7 +117,7 @@ class WorkerTelemetry:
 
     def _decided(self, assessments: Sequence[Assessment], now_ms: int) -> None:
         metrics = self._metrics
-        outcomes: Counter[Outcome] = Counter()
+        outcomes: Counter[str] = Counter()
         causes: Counter[str] = Counter()
         late: Counter[str] = Counter()
         for assessment in assessments:

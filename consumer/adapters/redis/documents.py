@@ -8,11 +8,12 @@ the alerts stream, so a crash leaves no document without them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 import redis
 
-from consumer.adapters.redis.connection import translated
+from consumer.adapters.redis.connection import command, translated
 from consumer.document import DocumentFormat, build_alert, build_document
 from consumer.errors import Misconfigured, Problem
 from consumer.model import (
@@ -116,8 +117,7 @@ class RedisDocuments:
                 )
             self._load()
             try:
-                self._client.execute_command(
-                    "FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA", *_SCHEMA
+                command(self._client, "FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA", *_SCHEMA
                 )
             except redis.ResponseError as error:
                 if "already exists" not in str(error):
@@ -142,7 +142,7 @@ class RedisDocuments:
     def label(self, labels: Sequence[Label]) -> list[bool]:
         """Note each label on its document when it is the newest; False where none exists."""
 
-        def send() -> list[bytes | None]:
+        def send() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
             for label in labels:
                 time_ms = int(label.label_time.timestamp() * 1000)
@@ -157,12 +157,12 @@ class RedisDocuments:
     def read(self, transaction_id: TransactionId) -> bytes | None:
         """The stored document, or None when there is none (any more). Raises Unavailable."""
         with translated():
-            reply: bytes | None = self._client.execute_command("JSON.GET", PREFIX + transaction_id)
+            reply: bytes | None = command(self._client, "JSON.GET", PREFIX + transaction_id)
             return reply
 
     def _send(
         self, assessments: Sequence[Assessment], documents: Sequence[bytes]
-    ) -> list[bytes | None]:
+    ) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for assessment, document in zip(assessments, documents, strict=True):
             key = PREFIX + assessment.transaction.transaction_id
@@ -175,7 +175,7 @@ class RedisDocuments:
                 )
         return _checked(pipeline.execute(raise_on_error=False))
 
-    def _call(self, send: Callable[[], list[bytes | None]]) -> list[bytes | None]:
+    def _call(self, send: Callable[[], list[Any]]) -> list[Any]:
         """Run *send*, loading the functions once when the server has lost them."""
         with translated():
             try:
@@ -193,21 +193,16 @@ class RedisDocuments:
         self._client.function_load(_LIBRARY, replace=True)
 
     def _modules(self) -> list[dict[bytes, bytes]]:
-        reply = self._client.execute_command("MODULE", "LIST")
-        return [
-            module
-            if isinstance(module, dict)
-            else dict(zip(module[::2], module[1::2], strict=True))
-            for module in reply
-        ]
+        modules: list[dict[bytes, bytes]] = command(self._client, "MODULE", "LIST")
+        return modules
 
 
-def _checked(replies: list[object]) -> list[bytes | None]:
+def _checked(replies: list[Any]) -> list[Any]:
     """The replies of a pipeline, or the first error among them raised."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-    return replies  # type: ignore[return-value]  # errors are excluded above
+    return replies
 
 
 def _compare(transaction: Transaction, document: bytes) -> Stored:

@@ -1,0 +1,214 @@
+"""
+The composition root: settings to wired objects, and the order in which they end.
+
+The only module that knows both the core and its adapters. Everything is passed
+in by name, so a test wires the same core to other outsides.
+"""
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+import redis
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+import consumer
+from consumer.adapters import aws
+from consumer.adapters.firehose import FirehoseSink
+from consumer.adapters.kinesis import run_worker
+from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.documents import RedisDocuments
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.s3 import S3DeadLetters
+from consumer.adapters.sagemaker import SageMakerEndpoint
+from consumer.clock import Clock, SystemClock
+from consumer.decode import DecodeRules
+from consumer.document import DocumentFormat
+from consumer.engine import Engine
+from consumer.features.plan import Plan
+from consumer.features.specification import load_plan
+from consumer.heartbeat import Heartbeat
+from consumer.intake import FloodLimit, Intake
+from consumer.logs import configure
+from consumer.metrics import Metrics
+from consumer.orphan import leave_with_parent
+from consumer.patience import Patience
+from consumer.scoring import Scorer
+from consumer.settings import SHIPPED, Settings
+from consumer.supervisor import Daemon, run_daemon
+from consumer.telemetry import WorkerTelemetry
+from consumer.worker import Worker, WorkerParts
+
+_S3_CONNECT_TIMEOUT_S = 2.0
+_S3_READ_TIMEOUT_S = 10.0
+_S3_THREADS = 8
+_FIREHOSE_CONNECTIONS = 4
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run the daemon until it is told to stop; return its exit code. See ``run_daemon``."""
+    configure(settings.logs.level, settings.logs.format)
+    command = [sys.executable, "-m", "consumer", "process"]
+    if arguments.config is not None:
+        command += ["--config", str(arguments.config.resolve())]
+    return run_daemon(
+        Daemon(
+            settings=settings,
+            worker_command=command,
+            logback=SHIPPED / "logback.xml",
+            version=consumer.__version__,
+        )
+    )
+
+
+def process(settings: Settings, protocol_out: BinaryIO) -> int:
+    """
+    Work one shard for the KCL until it closes our standard input; return the exit code.
+
+    *protocol_out* is the real standard output, which nothing else may write to.
+    """
+    # A worker's lines travel through Java's log to the supervisor, which renders them.
+    configure(settings.logs.level, "json")
+    leave_with_parent()
+    with ExitStack() as stack:
+        clock = SystemClock()
+        heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
+        worker = build_worker(settings, heartbeat, clock, stack)
+        return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The two Redis adapters of one process, ready for use."""
+
+    features: RedisFeatureStore
+    documents: RedisDocuments
+
+
+def build_worker(
+    settings: Settings, heartbeat: Heartbeat, clock: Clock, stack: ExitStack
+) -> Worker:
+    """
+    Wire a worker to everything outside; *stack* closes what was opened, last first.
+
+    Waits for Redis as long as an outage is waited out. Raises Unavailable after
+    that, and Misconfigured.
+    """
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    metrics = Metrics(REGISTRY)
+    telemetry = WorkerTelemetry(
+        metrics, heartbeat, clock, [entity.name for entity in plan.entities]
+    )
+    patience = Patience(clock, time.sleep, settings.redis.outage_limit_s, telemetry.waiting)
+    stores = patience.call(partial(build_stores, settings, plan, stack))
+    scorer = stack.enter_context(closing(build_scorer(settings, clock, telemetry)))
+    engine = Engine(
+        features=stores.features,
+        scoring=scorer,
+        documents=stores.documents,
+        policy=settings.decision,
+        clock=clock,
+        timing=telemetry,
+    )
+    parts = WorkerParts(
+        intake=Intake(DecodeRules.of(settings.events), settings.redis.document_ttl_s * 1000),
+        flood=FloodLimit(settings.dead_letters.limit_share, settings.dead_letters.limit_window),
+        engine=engine,
+        documents=stores.documents,
+        dead_letters=stack.enter_context(closing(build_dead_letters(settings))),
+        sink=build_sink(settings, telemetry, stack),
+        patience=patience,
+        telemetry=telemetry,
+        clock=clock,
+    )
+    return Worker(parts, settings.worker)
+
+
+def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
+    """
+    Connect to Redis, load the functions and create the index.
+
+    Raises Unavailable, and Misconfigured for a server that lacks what is needed.
+    """
+    features = RedisFeatureStore(
+        _connect(settings, settings.redis.features_url, stack),
+        plan,
+        id_horizon_s=settings.features.id_horizon_s,
+    )
+    features.prepare()
+    documents = RedisDocuments(
+        _connect(settings, settings.redis.documents_url, stack),
+        form=DocumentFormat(plan.names, plan.hash, settings.events.base_currency),
+        ttl_s=settings.redis.document_ttl_s,
+        alerts_max_length=settings.redis.alerts_max_length,
+    )
+    documents.prepare()
+    return Stores(features, documents)
+
+
+def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -> Scorer:
+    """Both endpoints behind one deadline."""
+    scoring = settings.scoring
+    client = aws.client(
+        "sagemaker-runtime",
+        settings.aws,
+        connect_timeout_s=scoring.connect_timeout_ms / 1000,
+        read_timeout_s=scoring.deadline_ms / 1000,
+        max_pool_connections=scoring.threads,
+    )
+    return Scorer(
+        SageMakerEndpoint(client, scoring.fraud, "fraud", clock),
+        SageMakerEndpoint(client, scoring.anomaly, "anomaly", clock),
+        deadline_s=scoring.deadline_ms / 1000,
+        threads=scoring.threads,
+        clock=clock,
+        on_error=telemetry.endpoint_failed,
+        observe_seconds=telemetry.endpoint_answered,
+    )
+
+
+def build_dead_letters(settings: Settings) -> S3DeadLetters:
+    """The dead letters' bucket."""
+    client = aws.client(
+        "s3",
+        settings.aws,
+        connect_timeout_s=_S3_CONNECT_TIMEOUT_S,
+        read_timeout_s=_S3_READ_TIMEOUT_S,
+        max_pool_connections=_S3_THREADS,
+    )
+    letters = settings.dead_letters
+    return S3DeadLetters(client, letters.bucket, letters.prefix, _S3_THREADS)
+
+
+def build_sink(
+    settings: Settings, telemetry: WorkerTelemetry, stack: ExitStack
+) -> FirehoseSink | None:
+    """Firehose, or None where it is switched off."""
+    if not settings.firehose.enabled:
+        return None
+    client = aws.client(
+        "firehose",
+        settings.aws,
+        connect_timeout_s=settings.firehose.timeout_s,
+        read_timeout_s=settings.firehose.timeout_s,
+        max_pool_connections=_FIREHOSE_CONNECTIONS,
+    )
+    sink = FirehoseSink(
+        client, settings.firehose, sleep=time.sleep, on_error=telemetry.firehose_failed
+    )
+    return stack.enter_context(closing(sink))
+
+
+def _connect(settings: Settings, url: SecretStr | None, stack: ExitStack) -> redis.Redis:
+    address = url or settings.redis.url
+    client = connect(
+        address.get_secret_value(),
+        connect_timeout_s=settings.redis.connect_timeout_s,
+        timeout_s=settings.redis.timeout_s,
+    )
+    return stack.enter_context(closing(client))

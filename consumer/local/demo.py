@@ -1,0 +1,220 @@
+"""
+``make demo``: the main job on the embedded stack, proved by count.
+
+History is simulated and run through the engine, both models are trained on what
+it says, the daemon runs on the real KCL, live traffic is sent, and what came of
+it is counted from the outside. Ends with ``.demo/summary.json`` and exit code 1
+unless every count is right.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from consumer.clock import SystemClock
+from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.local.daemon import DaemonProcess
+from consumer.local.demo_place import (
+    Place,
+    await_decisions,
+    gather,
+    learn_from_history,
+    live_view,
+    open_place,
+)
+from consumer.local.demo_report import explain_a_fraud, show, show_next_steps
+from consumer.local.learning import Learned
+from consumer.local.proof import judge
+from consumer.local.resources import Resources, prepare, session
+from consumer.local.simulator.display import shown
+from consumer.local.simulator.faults import Faults
+from consumer.local.simulator.history import write_history
+from consumer.local.simulator.ledger import Ledger, LedgerWriter
+from consumer.local.simulator.producer import Producer
+from consumer.local.simulator.traffic import Scenario, Traffic
+from consumer.local.stack import Stack
+from consumer.settings import SHIPPED
+
+FAULTS = Faults(duplicates=0.005, malformed=0.001, late=0.005)
+_READY_LIMIT_S = 180.0
+_TICK_S = 0.5
+# Two seconds instead of ten: the KCL assigns leases every two failover times. The
+# deadline is generous because a laptop runs everything on the same few cores, and a
+# pause of any of it is not what the demo is to show.
+DAEMON_ENVIRONMENT = {
+    "FRAUDSTREAM_KCL__FAILOVER_TIME_MS": "2000",
+    "FRAUDSTREAM_SCORING__DEADLINE_MS": "2000",
+    "FRAUDSTREAM_SCORING__CONNECT_TIMEOUT_MS": "1000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the demo is; from ``DEMO_TRANSACTIONS``, ``DEMO_RATE``, ``DEMO_SHARDS``, ``KEEP``."""
+
+    transactions: int
+    rate: int
+    shards: int
+    keep: bool
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Sizes":
+        """Read the sizes. Raises Misconfigured for what is no positive whole number."""
+        problems: list[Problem] = []
+
+        def number(name: str, default: int) -> int:
+            text = environment.get(name) or str(default)
+            if text.isdecimal() and int(text) > 0:
+                return int(text)
+            problems.append(Problem("environment", name, repr(text), "a whole number above 0"))
+            return default
+
+        sizes = cls(
+            number("DEMO_TRANSACTIONS", 20_000),
+            number("DEMO_RATE", 1_000),
+            number("DEMO_SHARDS", 2),
+            environment.get("KEEP", "") not in ("", "0"),
+        )
+        if problems:
+            raise Misconfigured(problems)
+        return sizes
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by stage, in the order they were run, each announced on *console*."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str, announcement: str) -> Iterator[None]:
+        """Run the block as *stage*."""
+        self.console.print(announcement)
+        started = time.monotonic()
+        yield
+        self.seconds[stage] = time.monotonic() - started
+
+
+def main() -> int:
+    """Run the demo; return its exit code."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        return Demo(Sizes.of(os.environ), Path(".demo").resolve(), console).run()
+    except (Misconfigured, Unavailable) as error:
+        console.print(f"the demo could not run: {error}", style="bold red", markup=False)
+        return 2 if isinstance(error, Misconfigured) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+class Demo:
+    """One run, in a folder of its own that is emptied first."""
+
+    def __init__(self, sizes: Sizes, directory: Path, console: Console) -> None:
+        self._sizes = sizes
+        self._directory = directory
+        self._console = console
+        self._watch = Stopwatch(console)
+
+    def run(self) -> int:
+        """Every step in turn; leaves no process behind unless told to keep running."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True)
+        started = time.monotonic()
+        with ExitStack() as stack:
+            place = self._start(stack)
+            traffic, learned = self._learn(place)
+            daemon = self._run_daemon(place, learned, stack)
+            ledger = self._send(place, traffic, daemon)
+            with self._watch.timed("drain", "Waiting until everything sent is decided …"):
+                await_decisions(daemon, ledger)
+                if not self._sizes.keep:
+                    daemon.stop()
+            with self._watch.timed("check", "Counting from the outside …"):
+                evidence = gather(place, learned, ledger)
+            self._watch.seconds["total"] = time.monotonic() - started
+            verdict = judge(*evidence, self._watch.seconds)
+            path = self._directory / "summary.json"
+            path.write_bytes(orjson.dumps(verdict.summary, option=orjson.OPT_INDENT_2) + b"\n")
+            show(self._console, verdict, path)
+            explain_a_fraud(self._console, evidence[0], evidence[1])
+            show_next_steps(self._console, place, daemon if self._sizes.keep else None)
+            if self._sizes.keep:
+                self._keep(place, daemon)
+        return 0 if not verdict.failures else 1
+
+    def _start(self, stack: ExitStack) -> Place:
+        with self._watch.timed("stack", "Starting AWS (emulated) and Redis …"):
+            embedded = Stack(self._directory / "stack", redis_url=os.environ.get("REDIS_URL"))
+            stack.enter_context(embedded)
+            resources = Resources(shards=self._sizes.shards)
+            prepare(session(embedded.aws_url), resources)
+            return open_place(embedded, resources, stack)
+
+    def _learn(self, place: Place) -> tuple[Traffic, Learned]:
+        with self._watch.timed("history", "Simulating 60 days of card traffic into S3 …"):
+            scenario = Scenario(
+                end_ms=SystemClock().now_ms(), transactions=self._sizes.transactions
+            )
+            traffic = Traffic(scenario)
+            written = write_history(traffic.history(), place.history)
+        with self._watch.timed("training", "Running it through the engine, training both models …"):
+            with shown("history", written, sys.stderr) as report:
+                learned = learn_from_history(place, self._directory / "models", report)
+            place.stack.start_endpoints(
+                {
+                    place.settings.scoring.fraud.name: learned.trained.fraud,
+                    place.settings.scoring.anomaly.name: learned.trained.anomaly,
+                }
+            )
+        return traffic, learned
+
+    def _run_daemon(self, place: Place, learned: Learned, stack: ExitStack) -> DaemonProcess:
+        thresholds = {
+            f"FRAUDSTREAM_DECISION__{name.upper()}": repr(value)
+            for name, value in asdict(learned.trained.thresholds).items()
+        }
+        environment = {**place.environment(), **thresholds, **DAEMON_ENVIRONMENT}
+        with self._watch.timed("daemon", "Starting the daemon; the KCL takes its leases …"):
+            daemon = stack.enter_context(
+                DaemonProcess(environment, self._directory, SHIPPED / "fraudstream.yaml")
+            )
+            daemon.await_ready(self._sizes.shards, _READY_LIMIT_S)
+        return daemon
+
+    def _send(self, place: Place, traffic: Traffic, daemon: DaemonProcess) -> Ledger:
+        path = self._directory / "ledger.ndjson"
+        announcement = (
+            f"Sending {self._sizes.transactions:,} live transactions at "
+            f"{self._sizes.rate:,.0f}/s over {self._sizes.shards} shards …"
+        )
+        with self._watch.timed("live", announcement), LedgerWriter(path) as writer:
+            producer = Producer(place.kinesis, place.resources.stream, writer)
+            with shown("live", self._sizes.transactions) as report:
+                producer.send(
+                    traffic.live(FAULTS), self._sizes.rate, live_view(place, daemon, report)
+                )
+        return Ledger.read(path)
+
+    def _keep(self, place: Place, daemon: DaemonProcess) -> None:
+        """Stay until Ctrl-C or until a part ends."""
+        self._console.print("Running until Ctrl-C.")
+        with suppress(KeyboardInterrupt):
+            while True:
+                place.stack.check()
+                daemon.check()
+                time.sleep(_TICK_S)
+        daemon.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

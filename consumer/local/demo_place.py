@@ -1,0 +1,170 @@
+"""Where a demo happens: the stack's addresses, clients for them, and what is read back from there."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+from botocore.config import Config
+
+from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.search import count_documents
+from consumer.app import build_stores
+from consumer.configuration import load
+from consumer.errors import Unavailable
+from consumer.features.plan import Plan
+from consumer.features.specification import load_plan
+from consumer.local.daemon import DaemonProcess
+from consumer.local.findings import (
+    build_oracle,
+    check_features,
+    check_vectors,
+    live_event,
+    read_found,
+    read_sent,
+)
+from consumer.local.learning import Learned, learn
+from consumer.local.proof import FeatureCheck, Found, Sent
+from consumer.local.resources import Resources, session
+from consumer.local.simulator.display import Report
+from consumer.local.simulator.history import Bucket
+from consumer.local.simulator.ledger import Ledger
+from consumer.local.simulator.producer import Progress
+from consumer.local.stack import Stack
+from consumer.settings import SHIPPED, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
+
+SAMPLED, HOTTEST, SEED = 200, 5, 20
+_HISTORY = "fraudstream-history"
+_DRAIN_LIMIT_S = 120.0
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A running stack with everything that speaks to it."""
+
+    stack: Stack
+    resources: Resources
+    settings: Settings
+    plan: Plan
+    kinesis: "KinesisClient"
+    s3: "S3Client"
+    redis: redis.Redis
+    store: RedisFeatureStore
+    history: Bucket
+
+    def environment(self) -> Mapping[str, str]:
+        """The variables that point a process at this place."""
+        return self.stack.environment()
+
+    def rows(self) -> tuple[str, str]:
+        """Bucket and prefix of Firehose's rows."""
+        return self.resources.delivery_bucket, self.resources.delivery_prefix
+
+    def letters(self) -> tuple[str, str]:
+        """Bucket and prefix of the dead letters."""
+        return self.settings.dead_letters.bucket, self.settings.dead_letters.prefix
+
+
+def open_place(stack: Stack, resources: Resources, closes: ExitStack) -> Place:
+    """
+    Connect to a started *stack*; *closes* closes the connections.
+
+    Empties nothing: on a Redis named by REDIS_URL earlier documents would be
+    counted too. Raises Unavailable when documents of another run are there.
+    """
+    settings = load(SHIPPED / "fraudstream.yaml", stack.environment()).settings
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    stores = build_stores(settings, plan, closes)
+    client = connect(stack.redis_url, connect_timeout_s=5, timeout_s=30)
+    closes.enter_context(closing(client))
+    if count_documents(client):
+        raise Unavailable("redis", "the server of REDIS_URL holds documents; the demo needs an empty one")
+    aws = session(stack.aws_url)
+    # The producer sends again what was refused; a client that did so too would send twice.
+    once = Config(retries={"max_attempts": 0})
+    return Place(
+        stack=stack,
+        resources=resources,
+        settings=settings,
+        plan=plan,
+        kinesis=closes.enter_context(closing(aws.client("kinesis", config=once))),
+        s3=closes.enter_context(closing(aws.client("s3"))),
+        redis=client,
+        store=stores.features,
+        history=Bucket(aws.client("s3"), _HISTORY, "history/"),
+    )
+
+
+def learn_from_history(place: Place, folder: Path, report: Report) -> Learned:
+    """Train both models on the history in S3; see ``learn``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return learn(place.history, place.settings, place.plan, place.store, folder, report)
+
+
+def live_view(place: Place, daemon: DaemonProcess, report: Report) -> Callable[[Progress], None]:
+    """What the producer calls while it sends: shows how many are sent and decided."""
+    last_s = 0.0
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s < _POLL_S:
+            return
+        last_s = now_s
+        place.stack.check()
+        daemon.check()
+        report(progress.sent, f"{count_documents(place.redis):,} decided")
+
+    return on_progress
+
+
+def await_decisions(daemon: DaemonProcess, ledger: Ledger) -> None:
+    """
+    Wait until every shard is checkpointed at the last record sent to it.
+
+    A checkpoint covers only what is stored and acknowledged, so nothing is on
+    its way then. Reaching the limit is no error here: what is missing is for
+    the judge to name.
+    """
+    last: dict[str, int] = {}
+    for entry in ledger.entries:
+        last[entry.shard_id] = max(last.get(entry.shard_id, 0), int(entry.sequence_number))
+    deadline = time.monotonic() + _DRAIN_LIMIT_S
+    while time.monotonic() < deadline:
+        daemon.check()
+        done = daemon.checkpoints()
+        if all(done.get(shard, 0) >= number for shard, number in last.items()):
+            return
+        time.sleep(_POLL_S)
+
+
+def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found, FeatureCheck]:
+    """Read everything back and compare the features with the oracle."""
+    found = read_found(
+        place.redis,
+        place.s3,
+        {"rows": place.rows(), "letters": place.letters()},
+        place.stack.endpoints_url,
+    )
+    horizon_s = place.settings.features.id_horizon_s
+    live = [live_event(entry) for entry in ledger.transactions.values()]
+    everything = build_oracle(place.plan, horizon_s, [*learned.events, *live])
+    state = check_features(
+        place.store, place.plan, everything, sampled=SAMPLED, hottest=HOTTEST, seed=SEED
+    )
+    cards = sorted({entry.card_id for entry in ledger.transactions.values()})
+    chosen = frozenset(random.Random(SEED).sample(cards, min(SAMPLED, len(cards))))  # noqa: S311 - a sample
+    past = [event for event in learned.events if event.keys["card_id"] in chosen]
+    before = build_oracle(place.plan, horizon_s, past)
+    vectors = check_vectors(found.documents, place.plan, before, ledger, chosen)
+    return read_sent(ledger), found, state + vectors
