@@ -64,6 +64,9 @@ class _Answer(msgspec.Struct):
     scores: list[_Score] = []
 
 
+_DECIMALS = 12
+
+
 class SageMakerEndpoint:
     """
     One endpoint, called through *client*, which retries nothing itself.
@@ -183,7 +186,9 @@ def _parse(answer: bytes, rows: int, highest: float) -> list[float]:
         raise _unavailable("not_a_number")
     if scores and not (min(scores) >= 0.0 and max(scores) <= highest):
         raise _unavailable("out_of_range")
-    return scores
+    # RedisJSON reads numbers of more than 15 digits inexactly; the score in the document
+    # is to be the one that was decided on.
+    return [round(score, _DECIMALS) for score in scores]
 
 
 def _parse_json(answer: bytes) -> list[float]:

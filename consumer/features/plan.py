@@ -27,6 +27,8 @@ class Aggregation(StrEnum):
     TIME_SINCE_LAST = "time_since_last"
 
 
+_MEAN_DECIMALS = 6
+
 ENTITY_FIELDS = (
     "card_id",
     "merchant_id",
@@ -193,5 +195,7 @@ def _value(reply: Reply, cell: _Cell, scale: int) -> float:
     if cell.aggregation is Aggregation.COUNT or cell.aggregation is Aggregation.TIME_SINCE_LAST:
         return value
     if cell.aggregation is Aggregation.MEAN:
-        return reply[cell.place + 1] / (value * scale) if value else 0.0
+        # RedisJSON reads numbers of more than 15 digits inexactly, and the vector in the
+        # document is to be the one that was scored.
+        return round(reply[cell.place + 1] / (value * scale), _MEAN_DECIMALS) if value else 0.0
     return value / scale

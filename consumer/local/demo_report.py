@@ -26,13 +26,13 @@ def show(console: Console, verdict: Verdict, path: Path) -> None:
     if verdict.failures:
         console.print("NOT PROVED:", style="bold red")
         for failure in verdict.failures:
-            console.print(f"  - {failure}", markup=False)
+            console.print(f"  - {failure}", markup=False, soft_wrap=True)
     else:
         console.print(
             "Proved: every transaction was decided exactly once, with right features.",
             style="bold green",
         )
-    console.print(f"All figures: {_short(path)}", markup=False)
+    console.print(f"All figures: {_short(path)}", markup=False, soft_wrap=True)
 
 
 def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
@@ -61,7 +61,7 @@ def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
         f"{features['card_count_1d']:.0f} within the day, "
         f"{features['card_seconds_since_last']:.0f} s after the one before",
     ):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def show_next_steps(console: Console, place: Place, daemon: DaemonProcess | None) -> None:
@@ -75,7 +75,7 @@ def show_next_steps(console: Console, place: Place, daemon: DaemonProcess | None
             ("AWS (emulated)", place.stack.aws_url),
             ("model endpoints", place.stack.endpoints_url),
         ):
-            console.print(f"  {name}: {url}", markup=False)
+            console.print(f"  {name}: {url}", markup=False, soft_wrap=True)
         console.print()
     console.print("Go on with:", style="bold")
     for command, meaning in (
@@ -83,7 +83,7 @@ def show_next_steps(console: Console, place: Place, daemon: DaemonProcess | None
         (".venv/bin/fraudstream init my-settings", "commented settings for your own stream"),
         (".venv/bin/fraudstream local", "an empty stack to send your own events to"),
     ):
-        console.print(f"  {command:<42} {meaning}", markup=False)
+        console.print(f"  {command:<42} {meaning}", markup=False, soft_wrap=True)
 
 
 def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -97,7 +97,10 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
         (f"{summary['decided']:,}", f"decisions: {outcomes}"),
         (f"{summary['documents']:,}", "decision documents in Redis"),
         (f"{summary['firehose_unique']:,}", f"of them in S3, {summary['firehose_rows']:,} rows"),
-        (f"{summary['malformed']:,}", f"malformed records, {summary['dead_letters']:,} dead letters"),
+        (
+            f"{summary['malformed']:,}",
+            f"malformed records, {summary['dead_letters']:,} dead letters",
+        ),
         (f"{summary['degraded']:,}", "decisions without a score"),
         (
             f"{summary['features_checked']:,}",

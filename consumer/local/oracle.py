@@ -163,6 +163,6 @@ class Oracle:
         if question.aggregation == "max":
             return max(amounts, default=0) / self._scale
         if question.aggregation == "mean":
-            return sum(amounts) / (len(amounts) * self._scale) if amounts else 0.0
+            return round(sum(amounts) / (len(amounts) * self._scale), 6) if amounts else 0.0
         message = f"{question.name}: no rule for {question.aggregation}"
         raise ValueError(message)
