@@ -128,7 +128,8 @@ def main(
     except KeyboardInterrupt:
         return EX_INTERRUPTED
     except ModuleNotFoundError as error:
-        extra = commands[name].extra if name in commands else None
+        chosen = commands.get(name or "")
+        extra = None if chosen is None else chosen.extra
         if extra is None or error.name is None or error.name.split(".")[0] == "consumer":
             raise
         return _fail(
