@@ -1,0 +1,96 @@
+"""The feature store's promises, on the fake and on a real Redis server without modules."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import pytest
+import redis
+
+from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.errors import Unavailable
+from consumer.features.specification import parse_plan
+from consumer.local.redis_server import RedisServer
+from consumer.model import Applied, TransactionId
+from consumer.ports import FeatureStore, Observe
+from tests.builders import NOON, a_transaction
+from tests.fakes.features import FakeFeatures
+
+PLAN = parse_plan(
+    """
+version: 1
+entities: {card: {key: card_id}}
+features:
+  - {name: amount, field: amount}
+  - {name: card_count, entity: card, aggregation: count, windows: [30d]}
+""",
+    source="contract",
+)
+
+
+class Store(Protocol):
+    """A store that can be made unavailable."""
+
+    port: FeatureStore
+
+    def fail(self) -> None: ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.fake = FakeFeatures()
+        self.port: FeatureStore = self.fake
+
+    def fail(self) -> None:
+        self.fake.fail(1)
+
+
+class InRedis:
+    def __init__(self, server: RedisServer, client: redis.Redis) -> None:
+        client.flushall()
+        self.server = server
+        self.port: FeatureStore = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
+
+    def fail(self) -> None:
+        self.server.stop()
+
+
+@pytest.fixture(params=["fake", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    if request.param == "fake":
+        yield InMemory()
+        return
+    with RedisServer(modules=False) as server:
+        client = connect(server.url, connect_timeout_s=2, timeout_s=2)
+        yield InRedis(server, client)
+        client.close()
+
+
+def a_request(number: int, *, card: str = "card_1", at_s: int | None = None) -> Observe:
+    time_s = int(NOON.timestamp()) + (number if at_s is None else at_s)
+    transaction = a_transaction(number, transaction_id=TransactionId(f"tx_{number}"), card_id=card)
+    return Observe(transaction, time_s)
+
+
+def test_requests_are_answered_in_order_each_with_its_own_event(store: Store) -> None:
+    found = store.port.observe([a_request(1), a_request(2), a_request(3, card="card_2")])
+    assert [observation.values for observation in found] == [(12.5, 1), (12.5, 2), (12.5, 1)]
+    assert all(observation.applied == (Applied.APPLIED,) for observation in found)
+
+
+def test_an_id_counts_once_within_a_call_and_over_calls(store: Store) -> None:
+    store.port.observe([a_request(1), a_request(1)])
+    again = store.port.observe([a_request(1)])[0]
+    assert again.applied == (Applied.REPEATED,)
+    assert again.values == (12.5, 1)
+
+
+def test_nothing_asked_is_nothing_answered(store: Store) -> None:
+    assert store.port.observe([]) == []
+
+
+def test_a_store_that_does_not_answer_is_unavailable(store: Store) -> None:
+    store.port.observe([a_request(1)])
+    store.fail()
+    with pytest.raises(Unavailable, match="redis"):
+        store.port.observe([a_request(2)])
