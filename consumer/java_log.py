@@ -92,7 +92,7 @@ def read_lines(stream: IO[bytes], take: Callable[[str], None], name: str) -> thr
                     continue
                 try:
                     take(line)
-                except Exception:
+                except Exception:  # noqa: BLE001 - told in the docstring
                     get_logger(__name__).exception("a line could not be logged")
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -52,7 +52,8 @@ RESTARTS = "fraudstream_restarts_total"
 BUILD_INFO = "fraudstream_build"
 
 # 1 ms to 10 s: the latency targets lie between 15 and 100 ms, an outage beyond 10 s.
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # fmt: skip
+_MILLISECONDS = (1, 2.5, 5, 10, 15, 25, 50, 75, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+BUCKETS_S = tuple(milliseconds / 1_000 for milliseconds in _MILLISECONDS)
 
 
 class Metrics:

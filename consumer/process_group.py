@@ -35,7 +35,7 @@ class ProcessGroup:
     def __init__(self, launch: Launch) -> None:
         """Start *launch* with pipes on its standard output and error."""
         bind = [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid())]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
             [*bind, *launch.command],
             env=dict(launch.environment),
             cwd=launch.folder,

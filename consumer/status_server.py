@@ -83,12 +83,12 @@ def _handler(paths: Mapping[str, Callable[[], Answer]]) -> type[BaseHTTPRequestH
     class Handler(BaseHTTPRequestHandler):
         timeout = 10.0  # of a client that connects and says nothing
 
-        def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+        def do_GET(self) -> None:
             """Answer one request."""
             make = paths.get(self.path.partition("?")[0])
             try:
                 answer = _NOT_FOUND if make is None else make()
-            except Exception:
+            except Exception:  # noqa: BLE001 - a probe is code from elsewhere
                 get_logger(__name__).exception("a status request failed", path=self.path)
                 answer = _FAILED
             self.send_response(answer.status)

@@ -102,9 +102,10 @@ def run_worker(
     except (orjson.JSONDecodeError, BrokenPipeError) as error:
         # Java ended in the middle of a message; there is nobody left to answer.
         get_logger(__name__).warning("the KCL is gone", error=type(error).__name__)
-    # Closing would write what is left to a pipe that may be broken.
-    with suppress(OSError):
-        output.detach()
+    finally:
+        # Closing would write what is left to a pipe that may be broken.
+        with suppress(OSError):
+            output.detach()
     return 0
 
 
@@ -182,7 +183,7 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
             self._refused = True
             log.warning("the lease is lost", error=str(error))
         except Unavailable as error:
-            log.error("leaving without a checkpoint", error=str(error))
+            log.error("leaving without a checkpoint", error=str(error))  # noqa: TRY400 - the cause is known
             self._on_failure(str(error))
             self._go(EXIT_UNAVAILABLE)
         except Exception as error:

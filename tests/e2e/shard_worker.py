@@ -75,7 +75,7 @@ class JournalWorker:
         order = record.data.decode()
         healed = (self._journal.parent / "heal").exists()
         if order == "print":
-            print('{"action":"checkpoint","sequenceNumber":null}')
+            print('{"action":"checkpoint","sequenceNumber":null}')  # noqa: T201
         elif order == "raise" and not healed:
             self._note("raise", record.position)
             raise ValueError("told to")

@@ -100,9 +100,8 @@ def test_a_hanging_worker_turns_health_red_and_is_ended(daemon: KclDaemon) -> No
     _heal(daemon, healed=False)
     daemon.put("hang")
     hanging = eventually(lambda: daemon.journal("hang"), "the record hangs")[0]
-    _, body = eventually(
-        lambda: answer if (answer := daemon.get("/healthz"))[0] == 503 else None, "red"
-    )
+    eventually(lambda: daemon.get("/healthz")[0] == 503, "red")
+    body = daemon.get("/healthz")[1]
     assert b"no progress" in body
     assert b"in stage decode" in body
     eventually(lambda: not is_alive(hanging.pid), "the worker is ended")

@@ -1,0 +1,136 @@
+"""The supervisor around a shell script in the place of Java."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from consumer.supervisor import EXIT_CUT_SHORT, EXIT_GAVE_UP
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from consumer.logs import configure
+from consumer.settings import Settings
+from consumer.supervisor import Daemon, run_daemon
+configure("info", "json")
+settings = Settings.model_validate_json(sys.argv[1])
+raise SystemExit(run_daemon(Daemon(settings, ["true"], Path(sys.argv[2]), "0.0.0")))
+"""
+
+
+class _Run:
+    """A supervisor process and its log, line by line."""
+
+    def __init__(self, folder: Path, java: str, **kcl: object) -> None:
+        program = folder / "java"
+        program.write_text(f"#!/bin/sh\n{java}\n")
+        program.chmod(0o755)
+        settings = {
+            "kcl": {"java": str(program), "worker_id": str(folder), **kcl},
+            "supervisor": {
+                "host": "127.0.0.1",
+                "port": 0,
+                "run_dir": str(folder / "run"),
+                "restart_backoff_s": 0.05,
+                "restart_limit": 3,
+            },
+        }
+        logback = folder / "logback.xml"
+        logback.write_text("<configuration/>")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, orjson.dumps(settings).decode(), str(logback)],
+            stderr=subprocess.PIPE,
+        )
+        self.events: list[dict[str, object]] = []
+
+    def until(self, event: str) -> dict[str, object]:
+        """Read the log up to *event*."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.events.append(orjson.loads(line))
+            if self.events[-1]["event"] == event:
+                return self.events[-1]
+        raise AssertionError(f"ended without {event}: {self.events}")
+
+    def end(self) -> int:
+        """Read the rest of the log; the exit code."""
+        assert self.process.stderr is not None
+        with self.process.stderr:
+            self.events += [orjson.loads(line) for line in self.process.stderr]
+        return self.process.wait(30)
+
+
+def test_restarts_that_do_not_help_end_the_daemon(tmp_path: Path) -> None:
+    run = _Run(tmp_path, "echo cannot start >&2; exit 1")
+    assert run.end() == EXIT_GAVE_UP
+    events = [event["event"] for event in run.events]
+    assert events.count("restarting the KCL") == 3
+    assert events.count("cannot start") == 4
+    last = run.events[-1]
+    assert (last["event"], last["cause"]) == ("giving up: restarts do not help", "java_left")
+
+
+def test_a_killed_java_is_told_from_one_that_left(tmp_path: Path) -> None:
+    run = _Run(tmp_path, "kill -9 $$")
+    assert run.until("restarting the KCL")["cause"] == "java_killed"
+    run.process.terminate()
+    assert run.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_java_alone_and_ends_with_zero(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    # The child would end at SIGTERM; Java waits for it as for a draining worker.
+    java = (
+        "trap 'kill -HUP $child; wait $child; exit 143' TERM\n"
+        'sh -c \'trap "echo hangup >&2; exit" HUP; trap "echo told >&2; exit" TERM INT;'
+        " echo ready >&2; while :; do sleep 0.05; done' & child=$!\n"
+        "wait"
+    )
+    run = _Run(tmp_path, java)
+    run.until("ready")
+    run.process.send_signal(number)
+    assert run.end() == 0
+    events = [event["event"] for event in run.events]
+    assert "hangup" in events
+    assert "told" not in events
+    assert events[-1] == "stopped"
+
+
+def test_workers_that_do_not_drain_in_time_are_cut_off(tmp_path: Path) -> None:
+    run = _Run(tmp_path, 'trap "" TERM; echo ready >&2; while :; do sleep 0.05; done')
+    run.until("ready")
+    run.process.terminate()
+    run.until("stopping; the workers drain")
+    # A second signal does what the end of the grace period does.
+    run.process.terminate()
+    assert run.end() == EXIT_CUT_SHORT
+
+
+def test_a_signal_during_the_pause_before_a_restart_ends_it(tmp_path: Path) -> None:
+    run = _Run(tmp_path, "exit 1")
+    run.until("restarting the KCL")
+    run.process.terminate()
+    assert run.end() == 0
+
+
+def test_nothing_of_the_group_outlives_the_supervisor(tmp_path: Path) -> None:
+    run = _Run(tmp_path, "echo $$ >&2; exec sleep 600")
+    run.until("started")
+    assert run.process.stderr is not None
+    java = int(str(orjson.loads(run.process.stderr.readline())["event"]))
+    run.process.kill()
+    # Java holds the pipe no more once it is dead, and the supervisor is.
+    run.end()
+    pidfd_gone = False
+    try:
+        os.waitid(os.P_PIDFD, os.pidfd_open(java), os.WEXITED)
+    except (ProcessLookupError, ChildProcessError):
+        pidfd_gone = True
+    assert pidfd_gone

@@ -1,0 +1,124 @@
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+from consumer.heartbeat import Heartbeat, read_heartbeats
+from consumer.model import Position, ShardId
+
+BIG = Position(49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898, 3)
+
+
+class StoppedClock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 10.0
+
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+def test_what_a_worker_writes_is_read_back(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    with Heartbeat(tmp_path, clock) as heartbeat:
+        heartbeat.shard(ShardId("shard-1"))
+        clock.now_s = 12.0
+        heartbeat.progress(BIG, millis_behind=40)
+        heartbeat.stage("waiting:redis")
+        (state,) = read_heartbeats(tmp_path)
+    assert state.alive
+    assert (state.pid, state.shard_id, state.stage) == (os.getpid(), "shard-1", "waiting:redis")
+    assert (state.position, state.checkpoint, state.progress_s) == (str(BIG), "", 12.0)
+    assert (state.unsaved_since_s, state.millis_behind) == (12.0, 40)
+
+
+def test_coming_into_being_is_progress(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()):
+        assert read_heartbeats(tmp_path)[0].progress_s == 10.0
+
+
+def test_a_checkpoint_at_the_last_position_leaves_nothing_unsaved(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()) as heartbeat:
+        heartbeat.progress(Position(5), millis_behind=0)
+        heartbeat.checkpointed(Position(5))
+        assert read_heartbeats(tmp_path)[0].unsaved_since_s is None
+
+
+def test_what_is_younger_than_the_checkpoint_waits_from_then_on(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    with Heartbeat(tmp_path, clock) as heartbeat:
+        heartbeat.progress(Position(5), millis_behind=0)
+        heartbeat.progress(Position(9), millis_behind=0)
+        clock.now_s = 20.0
+        heartbeat.checkpointed(Position(5))
+        assert read_heartbeats(tmp_path)[0].unsaved_since_s == 20.0
+
+
+def test_an_empty_delivery_is_progress_without_a_new_position(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    with Heartbeat(tmp_path, clock) as heartbeat:
+        heartbeat.progress(Position(5), millis_behind=0)
+        heartbeat.checkpointed(Position(5))
+        clock.now_s = 20.0
+        heartbeat.progress(None, millis_behind=None)
+        (state,) = read_heartbeats(tmp_path)
+    assert (state.position, state.progress_s, state.unsaved_since_s) == ("5:0", 20.0, None)
+
+
+def test_a_worker_that_leaves_in_good_order_leaves_no_file(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()):
+        pass
+    assert read_heartbeats(tmp_path) == []
+
+
+def test_a_process_that_ended_at_once_leaves_its_last_words(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path;"
+        "from consumer.heartbeat import Heartbeat; from consumer.clock import SystemClock;"
+        "h = Heartbeat(Path(sys.argv[1]), SystemClock()); h.stage('score');"
+        "h.leaving('redis: gone ' + 'x' * 5000); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
+    (state,) = read_heartbeats(tmp_path)
+    assert not state.alive
+    assert state.stage == "score"
+    assert state.cause.startswith("redis: gone x")
+
+
+def test_a_write_that_was_cut_short_leaves_the_one_before(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()) as heartbeat:
+        heartbeat.stage("observe")
+        path = read_heartbeats(tmp_path)[0].path
+        before = path.read_bytes()
+        heartbeat.stage("decide")
+        after = path.read_bytes()
+        changed = next(i for i in range(len(after)) if before[i] != after[i])
+        path.write_bytes(after[: changed + 60] + before[changed + 60 :])
+        assert read_heartbeats(tmp_path)[0].stage == "observe"
+
+
+def test_a_file_that_was_never_written_is_no_worker(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "1.state").write_bytes(b"")
+    (tmp_path / "workers" / "2.state").write_bytes(b"\0" * 2048)
+    assert read_heartbeats(tmp_path) == []
+
+
+def test_a_process_that_took_over_the_id_is_not_the_worker(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()):
+        (state,) = read_heartbeats(tmp_path)
+        # A clock tick is 10 ms: no other process of this id started at our time.
+        content = state.path.read_bytes()
+        head, body = content[1024:1040], content[1040:].rstrip(b"\0")
+        generation, length, _ = struct.unpack("<QII", head)
+        body = body.replace(b'"pid":%d' % os.getpid(), b'"pid":%d' % os.getppid())
+        slot = struct.pack("<QII", generation, len(body), zlib.crc32(body)) + body
+        assert length
+        state.path.write_bytes(bytes(1024) + slot)
+        assert not read_heartbeats(tmp_path)[0].alive

@@ -1,0 +1,245 @@
+import base64
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import orjson
+import pytest
+import structlog
+
+from consumer.adapters.kinesis import (
+    EXIT_FAILED,
+    EXIT_UNAVAILABLE,
+    Checkpoint,
+    CheckpointRefused,
+    run_worker,
+)
+from consumer.errors import Unavailable
+from consumer.model import Position, Record, ShardId
+
+Message = dict[str, object]
+INITIALIZE: Message = {
+    "action": "initialize",
+    "shardId": "shard-1",
+    "sequenceNumber": "TRIM_HORIZON",
+    "subSequenceNumber": 0,
+}
+SHUTDOWN: Message = {"action": "shutdownRequested"}
+LEASE_LOST: Message = {"action": "leaseLost"}
+SHARD_ENDED: Message = {"action": "shardEnded"}
+
+
+@pytest.fixture(autouse=True)
+def _no_shard_bound_to_logs() -> Iterator[None]:
+    yield
+    structlog.contextvars.clear_contextvars()
+
+
+def deliver(*records: Message) -> Message:
+    return {"action": "processRecords", "millisBehindLatest": 40, "records": list(records)}
+
+
+def record(number: int, data: bytes, sub: int = 0) -> Message:
+    return {
+        "action": "record",
+        "sequenceNumber": str(number),
+        "subSequenceNumber": sub,
+        "approximateArrivalTimestamp": 1_700_000_000_123,
+        "partitionKey": "key",
+        "data": base64.b64encode(data).decode(),
+    }
+
+
+def checkpoint_reply(error: str | None = None) -> Message:
+    return {"action": "checkpoint", "sequenceNumber": "1", "subSequenceNumber": 0, "error": error}
+
+
+@dataclass
+class NotingProcessor:
+    """Notes its calls; checkpoints each delivery, raises what it is told to."""
+
+    raises: Exception | None = None
+    calls: list[object] = field(default_factory=list)
+
+    def start(self, shard_id: ShardId, position: Position | None) -> None:
+        self.calls.append(("start", shard_id, position))
+
+    def process(
+        self, records: Sequence[Record], millis_behind_latest: int | None, checkpoint: Checkpoint
+    ) -> None:
+        self.calls.append(("process", list(records), millis_behind_latest))
+        if self.raises is not None:
+            raise self.raises
+        if records:
+            checkpoint(records[-1].position)
+
+    def lease_lost(self) -> None:
+        self.calls.append("lease_lost")
+
+    def shard_ended(self, checkpoint: Checkpoint) -> None:
+        self.calls.append("shard_ended")
+
+    def shutdown_requested(self, checkpoint: Checkpoint) -> None:
+        self.calls.append("shutdown_requested")
+        checkpoint(Position(9, 2))
+
+
+@dataclass
+class Conversation:
+    """What came of one run over prepared input."""
+
+    sent: list[Message]
+    left_with: int | None
+    causes: list[str]
+    pauses_s: list[float]
+
+
+def converse(processor: NotingProcessor, messages: Iterable[Message]) -> Conversation:
+    protocol_in = io.BytesIO(b"".join(orjson.dumps(message) + b"\n" for message in messages))
+    protocol_out = io.BytesIO()
+    causes: list[str] = []
+    pauses_s: list[float] = []
+
+    def leave(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    code: int | None = None
+    try:
+        run_worker(
+            processor,
+            protocol_in,
+            protocol_out,
+            on_failure=causes.append,
+            leave=leave,
+            sleep=pauses_s.append,
+        )
+    except SystemExit as exit_:
+        code = int(str(exit_.code))
+    sent = [orjson.loads(line) for line in protocol_out.getvalue().splitlines() if line]
+    return Conversation(sent, code, causes, pauses_s)
+
+
+def status(action: str) -> Message:
+    return {"action": "status", "responseFor": action}
+
+
+def test_records_arrive_as_bytes_with_their_place_and_time() -> None:
+    processor = NotingProcessor()
+    number = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
+    converse(
+        processor, [INITIALIZE, deliver(record(number, b"\x00\xff", sub=3)), checkpoint_reply()]
+    )
+    position = Position(number, 3)
+    expected = Record(ShardId("shard-1"), position, 1_700_000_000_123, b"\x00\xff")
+    assert processor.calls == [("start", "shard-1", None), ("process", [expected], 40)]
+
+
+def test_a_shard_with_a_checkpoint_starts_after_it() -> None:
+    processor = NotingProcessor()
+    converse(processor, [{**INITIALIZE, "sequenceNumber": "17", "subSequenceNumber": 4}])
+    assert processor.calls == [("start", "shard-1", Position(17, 4))]
+
+
+def test_a_checkpoint_names_sequence_and_sub_sequence() -> None:
+    messages = [INITIALIZE, deliver(record(5, b"a"), record(5, b"b", sub=1)), checkpoint_reply()]
+    conversation = converse(NotingProcessor(), messages)
+    assert conversation.sent == [
+        status("initialize"),
+        {"action": "checkpoint", "sequenceNumber": "5", "subSequenceNumber": 1},
+        status("processRecords"),
+    ]
+    assert conversation.left_with is None
+
+
+def test_an_empty_delivery_reaches_the_processor() -> None:
+    processor = NotingProcessor()
+    converse(processor, [INITIALIZE, deliver()])
+    assert processor.calls[1:] == [("process", [], 40)]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "cause"),
+    [
+        (ValueError("bad"), EXIT_FAILED, "ValueError"),
+        (Unavailable("redis", "gone"), EXIT_UNAVAILABLE, "redis: gone"),
+    ],
+)
+def test_an_error_leaves_at_once_without_status_or_checkpoint(
+    error: Exception, code: int, cause: str
+) -> None:
+    messages = [INITIALIZE, deliver(record(1, b"a")), SHUTDOWN]
+    conversation = converse(NotingProcessor(raises=error), messages)
+    assert conversation.sent == [status("initialize")]
+    assert (conversation.left_with, conversation.causes) == (code, [cause])
+
+
+def test_a_throttled_checkpoint_is_tried_again() -> None:
+    replies = [checkpoint_reply("ThrottlingException")] * 3 + [checkpoint_reply()]
+    conversation = converse(NotingProcessor(), [INITIALIZE, deliver(record(1, b"a")), *replies])
+    assert conversation.sent[-1] == status("processRecords")
+    assert len(conversation.pauses_s) == 3
+    assert 0.05 <= conversation.pauses_s[0] <= 0.1
+    assert 0.2 <= conversation.pauses_s[2] <= 0.4
+
+
+def test_a_checkpoint_that_stays_throttled_ends_the_worker() -> None:
+    replies = [checkpoint_reply("ThrottlingException")] * 30
+    conversation = converse(NotingProcessor(), [INITIALIZE, deliver(record(1, b"a")), *replies])
+    assert conversation.left_with == EXIT_UNAVAILABLE
+    assert conversation.causes == ["dynamodb: checkpoint refused: ThrottlingException"]
+
+
+def test_after_a_lost_lease_nothing_more_is_processed() -> None:
+    processor = NotingProcessor()
+    messages = [
+        INITIALIZE,
+        deliver(record(1, b"a")),
+        checkpoint_reply("ShutdownException"),
+        deliver(record(2, b"b")),
+        LEASE_LOST,
+    ]
+    conversation = converse(processor, messages)
+    assert [call if isinstance(call, str) else "other" for call in processor.calls] == [
+        "other",
+        "other",
+        "lease_lost",
+    ]
+    assert conversation.left_with is None
+    assert conversation.sent[-1] == status("leaseLost")
+
+
+def test_a_processor_may_pass_on_that_the_lease_is_lost() -> None:
+    conversation = converse(
+        NotingProcessor(raises=CheckpointRefused("x")), [INITIALIZE, deliver(record(1, b"a"))]
+    )
+    assert conversation.left_with is None
+
+
+def test_the_end_of_a_shard_is_checkpointed_bare_after_draining() -> None:
+    processor = NotingProcessor()
+    conversation = converse(processor, [INITIALIZE, SHARD_ENDED, checkpoint_reply()])
+    assert processor.calls[-1] == "shard_ended"
+    assert conversation.sent[1:] == [
+        {"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None},
+        status("shardEnded"),
+    ]
+
+
+def test_a_requested_shutdown_drains_and_checkpoints() -> None:
+    messages = [INITIALIZE, SHUTDOWN, checkpoint_reply()]
+    conversation = converse(NotingProcessor(), messages)
+    assert conversation.sent[1:] == [
+        {"action": "checkpoint", "sequenceNumber": "9", "subSequenceNumber": 2},
+        status("shutdownRequested"),
+    ]
+
+
+def test_a_kcl_that_vanishes_during_a_checkpoint_ends_the_worker() -> None:
+    conversation = converse(NotingProcessor(), [INITIALIZE, deliver(record(1, b"a"))])
+    assert conversation.left_with == EXIT_UNAVAILABLE
+    assert conversation.causes == ["kinesis: the KCL is gone"]
+
+
+def test_the_end_of_input_is_the_end() -> None:
+    assert converse(NotingProcessor(), []).left_with is None

@@ -1,0 +1,43 @@
+import re
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer import metrics
+from consumer.metrics import BUCKETS_S, Metrics, SupervisorMetrics
+
+
+def test_every_name_is_registered_once_and_follows_the_rules() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    SupervisorMetrics(registry, "1.2.3")
+    registered = {family.name for family in registry.collect()}
+    names = {
+        value for key, value in vars(metrics).items() if key.isupper() and isinstance(value, str)
+    } - {metrics.CHECKPOINT_AGE_SECONDS}
+    assert registered == {name.removesuffix("_total") for name in names}
+    assert all(re.fullmatch(r"fraudstream_[a-z_]+", name) for name in names)
+
+
+def test_a_timed_stage_is_observed_also_when_it_fails() -> None:
+    registry = CollectorRegistry()
+    watched = Metrics(registry)
+    with watched.timed("observe"):
+        pass
+    with pytest.raises(ValueError, match="told to"), watched.timed("observe"):
+        raise ValueError("told to")
+    count = registry.get_sample_value("fraudstream_stage_seconds_count", {"stage": "observe"})
+    assert count == 2.0
+
+
+def test_the_buckets_reach_from_a_millisecond_to_ten_seconds() -> None:
+    assert (BUCKETS_S[0], BUCKETS_S[-1]) == (0.001, 10.0)
+    assert sorted(BUCKETS_S) == list(BUCKETS_S)
+
+
+def test_build_info_names_the_version() -> None:
+    registry = CollectorRegistry()
+    SupervisorMetrics(registry, "1.2.3")
+    (family,) = [each for each in registry.collect() if each.name == "fraudstream_build"]
+    assert family.samples[0].name == "fraudstream_build_info"
+    assert family.samples[0].labels["version"] == "1.2.3"
