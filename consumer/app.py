@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-import redis
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
@@ -21,7 +20,7 @@ import consumer
 from consumer.adapters import aws
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.kinesis import run_worker
-from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.s3 import S3DeadLetters
@@ -204,7 +203,7 @@ def build_sink(
     return stack.enter_context(closing(sink))
 
 
-def _connect(settings: Settings, url: SecretStr | None, stack: ExitStack) -> redis.Redis:
+def _connect(settings: Settings, url: SecretStr | None, stack: ExitStack) -> Client:
     address = url or settings.redis.url
     client = connect(
         address.get_secret_value(),

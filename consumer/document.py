@@ -8,12 +8,14 @@ does not index null.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
 from consumer.currency import EXPONENTS
 from consumer.model import Assessment, Origin, Transaction
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPTIONAL = (
     "customer_id",
     "terminal_id",
@@ -55,7 +57,7 @@ def build_document(assessment: Assessment, form: DocumentFormat) -> bytes:
         "transaction_id": transaction.transaction_id,
         "prediction_id": build_prediction_id(transaction),
         "digest": transaction.digest,
-        "event_ms": int(transaction.event_time.timestamp() * 1000),
+        "event_ms": milliseconds(transaction.event_time),
         "transaction": _transaction_fields(transaction, form.base_currency),
         "origin": _origin_fields(assessment.origin),
         "features": dict(zip(form.feature_names, assessment.observation.values, strict=True)),
@@ -96,6 +98,15 @@ def build_alert(assessment: Assessment) -> bytes:
             "decided_ms": assessment.decided_ms,
         }
     )
+
+
+def milliseconds(moment: datetime) -> int:
+    """
+    Whole milliseconds since the epoch of an aware *moment*.
+
+    In integers: a float of seconds is one millisecond low now and then.
+    """
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[str, object]:

@@ -92,7 +92,7 @@ class Settled:
 class Engine:
     """Features, scores and thresholds to a stored decision, two Redis round trips a chunk."""
 
-    def __init__(  # noqa: PLR0913 - the five parts of the path and the clock
+    def __init__(
         self,
         *,
         features: FeatureStore,

@@ -43,10 +43,7 @@ class Intake:
         batch = Batch(records)
         for record in records:
             try:
-                if received_ms - record.arrival_ms > self._lifetime_ms:
-                    hours = self._lifetime_ms / 3_600_000
-                    raise Rejected("stale", f"the record is older than {hours:g} h")
-                event = decode(record.data, self._rules)
+                event = self._read(record, received_ms)
             except Rejected as error:
                 batch.letters.append(dead_letter(record, error))
                 continue
@@ -55,6 +52,12 @@ class Intake:
             else:
                 batch.labels.append(event)
         return batch
+
+    def _read(self, record: Record, received_ms: int) -> Transaction | Label:
+        if received_ms - record.arrival_ms > self._lifetime_ms:
+            hours = self._lifetime_ms / 3_600_000
+            raise Rejected("stale", f"the record is older than {hours:g} h")
+        return decode(record.data, self._rules)
 
 
 class FloodLimit:
@@ -74,9 +77,7 @@ class FloodLimit:
         self._rejected = 0
 
     def note(self, records: int, rejected: int) -> None:
-        """
-        Count a batch. Raises Held once a full window holds too many rejected ones.
-        """
+        """Count a batch. Raises Held once a full window holds too many rejected ones."""
         self._recent.append((records, rejected))
         self._records += records
         self._rejected += rejected

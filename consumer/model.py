@@ -33,7 +33,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One user record as the stream delivered it; ``arrival_ms`` is Kinesis's approximate arrival."""
+    """One user record as delivered; ``arrival_ms`` is Kinesis's approximate arrival."""
 
     shard_id: ShardId
     position: Position
@@ -216,5 +216,7 @@ class DeadLetter:
 
     @property
     def letter_id(self) -> str:
-        """The record's place in the stream, so that a redelivery makes no second letter."""
-        return f"{self.shard_id}-{self.position.sequence_number}-{self.position.sub_sequence_number}"
+        """The record's place, so that a redelivery makes no second letter."""
+        return (
+            f"{self.shard_id}-{self.position.sequence_number}-{self.position.sub_sequence_number}"
+        )

@@ -51,7 +51,11 @@ class DocumentStore(Protocol):
     """Decision documents: the first one written for an id stands."""
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
-        """Store each assessment whose id has no document yet; return what stands. Raises Unavailable."""
+        """
+        Store each assessment whose id has no document yet; return what stands.
+
+        Raises Unavailable.
+        """
         ...
 
     def label(self, labels: Sequence[Label]) -> list[bool]:

@@ -227,9 +227,7 @@ class Worker:
 def _conflicts(batch: Batch, settled: Sequence[Settled]) -> list[DeadLetter]:
     """A letter for each transaction whose id was already decided with other content."""
     positions = {
-        each.assessment.origin.position
-        for each in settled
-        if each.stored.stored is Stored.CONFLICT
+        each.assessment.origin.position for each in settled if each.stored.stored is Stored.CONFLICT
     }
     error = Rejected("conflict", "the transaction_id was decided before with other content")
     return [dead_letter(record, error) for record in batch.records if record.position in positions]

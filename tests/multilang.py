@@ -132,8 +132,7 @@ class MultilangDriver:
         number, sub = answer["sequenceNumber"], answer["subSequenceNumber"]
         error = self.checkpoint_errors.pop(0) if self.checkpoint_errors else None
         if error is None:
-            bare = number is None
-            self.checkpoints.append(None if bare else Position(int(str(number)), int(str(sub or 0))))
+            self.checkpoints.append(_position(number, sub))
         self._send(
             {
                 "action": "checkpoint",
@@ -157,6 +156,11 @@ class MultilangDriver:
                 answer: dict[str, object] = orjson.loads(line)
                 return answer
         raise EOFError(f"the worker left with {self.process.wait()}")
+
+
+def _position(number: object, sub: object) -> Position | None:
+    """What a checkpoint names; None for a bare one."""
+    return None if number is None else Position(int(str(number)), int(str(sub or 0)))
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:

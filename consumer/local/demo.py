@@ -58,7 +58,7 @@ DAEMON_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the demo is; from ``DEMO_TRANSACTIONS``, ``DEMO_RATE``, ``DEMO_SHARDS``, ``KEEP``."""
+    """How large the demo is, and whether it stays; ``of`` says which variables tell it."""
 
     transactions: int
     rate: int
@@ -67,7 +67,11 @@ class Sizes:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Sizes":
-        """Read the sizes. Raises Misconfigured for what is no positive whole number."""
+        """
+        Read ``DEMO_TRANSACTIONS``, ``DEMO_RATE``, ``DEMO_SHARDS`` and ``KEEP``.
+
+        Raises Misconfigured for what is no positive whole number.
+        """
         problems: list[Problem] = []
 
         def number(name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Where a demo happens: the stack's addresses, clients for them, and what is read back from there."""
+"""Where a demo happens: clients for the stack, and what is read back from it."""
 
 import random
 import time
@@ -88,7 +88,9 @@ def open_place(stack: Stack, resources: Resources, closes: ExitStack) -> Place:
     client = connect(stack.redis_url, connect_timeout_s=5, timeout_s=30)
     closes.enter_context(closing(client))
     if count_documents(client):
-        raise Unavailable("redis", "the server of REDIS_URL holds documents; the demo needs an empty one")
+        raise Unavailable(
+            "redis", "the server of REDIS_URL holds documents; the demo needs an empty one"
+        )
     aws = session(stack.aws_url)
     # The producer sends again what was refused; a client that did so too would send twice.
     once = Config(retries={"max_attempts": 0})

@@ -50,17 +50,26 @@ def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
     scores, decision = _mapping(surest["scores"]), _mapping(surest["decision"])
     console.print()
     console.print("One fraud it caught:", style="bold")
-    for line in (
-        f"{surest['transaction_id']}: {transaction['amount']:.2f} {transaction['currency']} "
-        f"at {transaction['merchant_id']}, card {transaction['card_id']}",
-        f"decision {decision['outcome']} ({', '.join(decision['reasons'])}): "
-        f"fraud probability {scores['fraud']:.3f}, anomaly score {scores['anomaly']:.2f}",
-        f"amount {features['amount']:.2f}, where this card's mean of 30 days is "
-        f"{features['card_mean_30d']:.2f} and its largest {features['card_max_30d']:.2f}",
-        f"{features['card_count_1h']:.0f} payments of the card within the hour, "
-        f"{features['card_count_1d']:.0f} within the day, "
-        f"{features['card_seconds_since_last']:.0f} s after the one before",
-    ):
+    lines = [
+        (
+            f"{surest['transaction_id']}: {transaction['amount']:.2f} {transaction['currency']} "
+            f"at {transaction['merchant_id']}, card {transaction['card_id']}"
+        ),
+        (
+            f"decision {decision['outcome']} ({', '.join(decision['reasons'])}): "
+            f"fraud probability {scores['fraud']:.3f}, anomaly score {scores['anomaly']:.2f}"
+        ),
+        (
+            f"amount {features['amount']:.2f}, where this card's mean of 30 days is "
+            f"{features['card_mean_30d']:.2f} and its largest {features['card_max_30d']:.2f}"
+        ),
+        (
+            f"{features['card_count_1h']:.0f} payments of the card within the hour, "
+            f"{features['card_count_1d']:.0f} within the day, "
+            f"{features['card_seconds_since_last']:.0f} s after the one before"
+        ),
+    ]
+    for line in lines:
         console.print(f"  {line}", markup=False, soft_wrap=True)
 
 

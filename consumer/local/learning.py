@@ -8,18 +8,18 @@ from pathlib import Path
 from consumer.decode import DecodeRules, decode
 from consumer.features.plan import Plan
 from consumer.local.oracle import Event
+from consumer.local.simulator.display import Report
 from consumer.local.simulator.history import Place, read_history
 from consumer.model import Kind, Label, Transaction
 from consumer.ports import FeatureStore
-from consumer.local.simulator.display import Report
 from consumer.settings import Settings
 from consumer.training.dataset import collect, label
 from consumer.training.train import Trained, TrainingSettings, train
 
 # Chargebacks arrive for up to ten days, so younger rows would be learnt as legitimate.
 _LABEL_DELAY_S = 10 * 86_400
-# Windows of thirty days fill; half of that is enough for the demo's models.
-_WARM_UP_S = 15 * 86_400
+# The longest window has to fill before a vector says what it will say live.
+_WARM_UP_S = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)

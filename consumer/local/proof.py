@@ -33,7 +33,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of it: documents by id, decisions by outcome as the index counts them, rows, letters."""
+    """What came of it: documents by id, what the index counts by outcome, rows, letters' ids."""
 
     documents: Mapping[str, dict[str, object]]
     decisions: Mapping[str, int]
@@ -168,7 +168,7 @@ def _scores(documents: Mapping[str, dict[str, object]], name: str) -> list[float
 
 
 def _latencies(documents: Mapping[str, dict[str, object]]) -> dict[str, dict[str, float]]:
-    """Milliseconds from receipt, and from arrival in the stream, until Redis stored the document."""
+    """Milliseconds from receipt, and from arrival, until Redis stored the document."""
     receive, arrival = [], []
     for document in documents.values():
         origin, stored_ms = document["origin"], document["stored_ms"]

@@ -10,8 +10,9 @@ import orjson
 import pytest
 import redis
 
-from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.connection import command, connect
 from consumer.adapters.redis.documents import RedisDocuments
+from consumer.adapters.redis.search import count_decisions, count_documents
 from consumer.document import DocumentFormat
 from consumer.errors import Misconfigured, Unavailable
 from consumer.local.redis_server import RedisServer
@@ -58,12 +59,12 @@ class InRedis:
 
     def read(self, transaction_id: str) -> dict[str, object]:
         document: dict[str, object] = orjson.loads(
-            self.client.execute_command("JSON.GET", f"tx:{transaction_id}")
+            command(self.client, "JSON.GET", f"tx:{transaction_id}")
         )
         return document
 
     def alerts(self) -> list[dict[str, object]]:
-        entries = self.client.xrange("alerts")
+        entries = command(self.client, "XRANGE", "alerts", "-", "+")
         return [orjson.loads(fields[b"alert"]) for _, fields in entries]
 
 
@@ -159,14 +160,17 @@ def test_functions_that_the_server_lost_are_loaded_again(client: redis.Redis) ->
 def test_documents_are_found_by_what_analysts_search_for(client: redis.Redis) -> None:
     store = InRedis(client)
     store.port.decide([an_assessment(1), an_assessment(2)])
-    reply = client.execute_command("FT.SEARCH", "idx:tx", "@card:{card_1} @amount:[12 13]", "NOCONTENT")
-    assert (reply["total_results"] if isinstance(reply, dict) else reply[0]) == 2
+    query = "@card:{card_1} @amount:[12 13]"
+    reply = command(client, "FT.SEARCH", "idx:tx", query, "NOCONTENT")
+    assert reply[b"total_results"] == 2
+    assert count_documents(client) == 2
+    assert count_decisions(client) == {"approve": 2}
 
 
 def test_a_server_without_modules_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with RedisServer(directory=tmp_path, modules=False) as server:
         plain = connect(server.url, connect_timeout_s=2, timeout_s=2)
-        with pytest.raises(Misconfigured, match="without rejson and search.*Redis Stack"):
+        with pytest.raises(Misconfigured, match=r"without rejson and search.*Redis Stack"):
             RedisDocuments(plain, form=FORM, ttl_s=60, alerts_max_length=10).prepare()
         plain.close()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from consumer.document import DocumentFormat, build_alert, build_document
+from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
 from consumer.errors import Unavailable
 from consumer.model import Assessment, Label, Outcome, Stored, StoredDecision
 
@@ -51,7 +51,7 @@ class FakeDocuments:
         if known is None:
             return False
         document = orjson.loads(known)
-        time_ms = int(label.label_time.timestamp() * 1000)
+        time_ms = milliseconds(label.label_time)
         if document.get("label", {"time_ms": -1})["time_ms"] < time_ms:
             document["label"] = {"label": label.label, "source": label.source, "time_ms": time_ms}
             self.documents[label.transaction_id] = orjson.dumps(document)

@@ -1,4 +1,4 @@
-"""The worker with every outside replaced by a fake: order, checkpoints, and what a failure leaves."""
+"""The worker with fakes outside: order, checkpoints, and what a failure leaves."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -97,7 +97,9 @@ class Silence:
 class Bench:
     """A worker and all that it touches."""
 
-    def __init__(self, *, sink: bool = True, chunk_size: int = 10, limit_share: float = 0.5) -> None:
+    def __init__(
+        self, *, sink: bool = True, chunk_size: int = 10, limit_share: float = 0.5
+    ) -> None:
         self.clock = FakeClock()
         self.features = FakeFeatures()
         self.scoring = FakeScoring()

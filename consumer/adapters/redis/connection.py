@@ -10,6 +10,9 @@ from redis.retry import Retry
 
 from consumer.errors import Misconfigured, Problem, Unavailable
 
+Client = redis.Redis
+"""What ``connect`` returns, for those who must not name the vendor."""
+
 _COMMAND_END = " of pipeline caused error: "
 
 

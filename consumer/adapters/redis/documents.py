@@ -14,7 +14,7 @@ import orjson
 import redis
 
 from consumer.adapters.redis.connection import command, translated
-from consumer.document import DocumentFormat, build_alert, build_document
+from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
 from consumer.errors import Misconfigured, Problem
 from consumer.model import (
     Assessment,
@@ -63,7 +63,8 @@ redis.register_function('fraudstream_label_1', label)
 _DECIDE = "fraudstream_decide_1"
 _LABEL = "fraudstream_label_1"
 
-_SCHEMA = (
+_CREATE_INDEX = (
+    *("FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA"),
     *("$.transaction.card_id", "AS", "card", "TAG", "CASESENSITIVE"),
     *("$.transaction.merchant_id", "AS", "merchant", "TAG", "CASESENSITIVE"),
     *("$.transaction.device_id", "AS", "device", "TAG", "CASESENSITIVE"),
@@ -101,24 +102,10 @@ class RedisDocuments:
         when it does not answer.
         """
         with translated():
-            modules = {str(module[b"name"], "ascii").lower() for module in self._modules()}
-            missing = {"rejson", "search"} - modules
-            if missing:
-                raise Misconfigured(
-                    [
-                        Problem(
-                            "redis",
-                            "redis.documents_url",
-                            f"a server without {' and '.join(sorted(missing))}",
-                            "Redis 8, Redis Stack, Redis Cloud or a server with the modules "
-                            "RedisJSON and RediSearch loaded",
-                        )
-                    ]
-                )
+            self._check_modules()
             self._load()
             try:
-                command(self._client, "FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA", *_SCHEMA
-                )
+                command(self._client, *_CREATE_INDEX)
             except redis.ResponseError as error:
                 if "already exists" not in str(error):
                     raise
@@ -145,7 +132,7 @@ class RedisDocuments:
         def send() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
             for label in labels:
-                time_ms = int(label.label_time.timestamp() * 1000)
+                time_ms = milliseconds(label.label_time)
                 body = orjson.dumps(
                     {"label": label.label, "source": label.source, "time_ms": time_ms}
                 )
@@ -160,9 +147,7 @@ class RedisDocuments:
             reply: bytes | None = command(self._client, "JSON.GET", PREFIX + transaction_id)
             return reply
 
-    def _send(
-        self, assessments: Sequence[Assessment], documents: Sequence[bytes]
-    ) -> list[Any]:
+    def _send(self, assessments: Sequence[Assessment], documents: Sequence[bytes]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for assessment, document in zip(assessments, documents, strict=True):
             key = PREFIX + assessment.transaction.transaction_id
@@ -192,9 +177,16 @@ class RedisDocuments:
     def _load(self) -> None:
         self._client.function_load(_LIBRARY, replace=True)
 
-    def _modules(self) -> list[dict[bytes, bytes]]:
+    def _check_modules(self) -> None:
         modules: list[dict[bytes, bytes]] = command(self._client, "MODULE", "LIST")
-        return modules
+        missing = {"rejson", "search"} - {module[b"name"].decode().lower() for module in modules}
+        if missing:
+            found = f"a server without {' and '.join(sorted(missing))}"
+            expected = (
+                "Redis 8, Redis Stack, Redis Cloud or a server that loads RedisJSON and Search"
+            )
+            problem = Problem("redis", "redis.documents_url", found, expected)
+            raise Misconfigured([problem])
 
 
 def _checked(replies: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Questions to the index of decision documents. Replies are read as RESP3, which ``connect`` asks for."""
+"""Questions to the index of decision documents; replies are RESP3's, which ``connect`` asks for."""
 
 import redis
 
@@ -16,7 +16,9 @@ def count_documents(client: redis.Redis) -> int:
 def count_decisions(client: redis.Redis) -> dict[str, int]:
     """How many documents the index holds for each outcome. Raises Unavailable."""
     with translated():
-        reply = command(client, *("FT.AGGREGATE", INDEX, "*", "GROUPBY", "1", "@decision"),
+        reply = command(
+            client,
+            *("FT.AGGREGATE", INDEX, "*", "GROUPBY", "1", "@decision"),
             *("REDUCE", "COUNT", "0", "AS", "count"),
         )
     rows = [result[b"extra_attributes"] for result in reply[b"results"]]

@@ -33,7 +33,7 @@ def test_an_entity_nothing_is_known_of_has_zeros_and_the_longest_gap() -> None:
 def test_the_vector_follows_the_order_of_names_in_major_units() -> None:
     plan = parse_plan(PLAN, source="p")
     values = plan.vector(a_transaction(base_amount_minor=1250), [CARD, (17.0,)])
-    assert values == (17.0, 1000 / 300, 12.5, 20.5, 9.99, 3.0)
+    assert values == (17.0, 3.333333, 12.5, 20.5, 9.99, 3.0)
     assert len(values) == len(plan.names)
 
 
