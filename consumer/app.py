@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
@@ -23,6 +23,7 @@ from consumer.adapters.kinesis import run_worker
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
 from consumer.adapters.s3 import S3DeadLetters
 from consumer.adapters.sagemaker import SageMakerEndpoint
 from consumer.clock import Clock, SystemClock
@@ -31,38 +32,88 @@ from consumer.document import DocumentFormat
 from consumer.engine import Engine
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
+from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
 from consumer.intake import FloodLimit, Intake
 from consumer.logs import configure
 from consumer.metrics import Metrics
 from consumer.orphan import leave_with_parent
 from consumer.patience import Patience
+from consumer.ports import Endpoint
+from consumer.preflight import (
+    RecentProbe,
+    answering,
+    check_endpoints,
+    hinted,
+    probe_endpoint,
+    refuse,
+)
 from consumer.scoring import Scorer
 from consumer.settings import SHIPPED, Settings
 from consumer.supervisor import Daemon, run_daemon
 from consumer.telemetry import WorkerTelemetry
 from consumer.worker import Worker, WorkerParts
 
-_S3_CONNECT_TIMEOUT_S = 2.0
-_S3_READ_TIMEOUT_S = 10.0
-_S3_THREADS = 8
+_CONNECT_TIMEOUT_S = 2.0
+_READ_TIMEOUT_S = 10.0
+_THREADS = 8
 _FIREHOSE_CONNECTIONS = 4
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run the daemon until it is told to stop; return its exit code. See ``run_daemon``."""
+    """
+    Run the daemon until it is told to stop; return its exit code, see ``run_daemon``.
+
+    Looks at everything it depends on first. Raises Misconfigured with all that
+    is to be corrected, and Unavailable when Redis or AWS does not answer.
+    """
     configure(settings.logs.level, settings.logs.format)
     command = [sys.executable, "-m", "consumer", "process"]
     if arguments.config is not None:
         command += ["--config", str(arguments.config.resolve())]
-    return run_daemon(
-        Daemon(
-            settings=settings,
-            worker_command=command,
-            logback=SHIPPED / "logback.xml",
-            version=consumer.__version__,
+    with ExitStack() as stack:
+        return run_daemon(
+            Daemon(
+                settings=settings,
+                worker_command=command,
+                logback=SHIPPED / "logback.xml",
+                version=consumer.__version__,
+                probes=check(settings, stack),
+            )
         )
-    )
+
+
+def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
+    """
+    Look at Redis, the stream, the buckets and both endpoints; return their probes.
+
+    *stack* closes what was opened. Raises Misconfigured and Unavailable.
+    """
+    clock = SystemClock()
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    with hinted("is it up, and redis.url (FRAUDSTREAM_REDIS__URL) its address?"):
+        stores = build_stores(settings, plan, stack)
+    scoring = settings.scoring
+    fraud, anomaly = build_endpoints(settings, clock)
+    with hinted("are aws.region, aws.endpoint_url and the credentials right?"):
+        problems = check_stream(_client("kinesis", settings), settings)
+        problems += check_bucket(_client("s3", settings), settings)
+        if settings.firehose.enabled:
+            problems += check_delivery_stream(_client("firehose", settings), settings)
+    named = [
+        ("scoring.fraud.name", scoring.fraud.name, fraud),
+        ("scoring.anomaly.name", scoring.anomaly.name, anomaly),
+    ]
+    refuse(problems + check_endpoints(named, len(plan.names), clock))
+    return {
+        "redis": answering(stores.ping),
+        **{
+            f"endpoint {name}": RecentProbe(
+                partial(probe_endpoint, endpoint, len(plan.names), clock), clock
+            )
+            for _, name, endpoint in named
+        },
+    }
 
 
 def process(settings: Settings, protocol_out: BinaryIO) -> int:
@@ -87,6 +138,11 @@ class Stores:
 
     features: RedisFeatureStore
     documents: RedisDocuments
+
+    def ping(self) -> None:
+        """Ask both servers for a sign of life. Raises Unavailable."""
+        self.features.ping()
+        self.documents.ping()
 
 
 def build_worker(
@@ -150,8 +206,8 @@ def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
     return Stores(features, documents)
 
 
-def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -> Scorer:
-    """Both endpoints behind one deadline."""
+def build_endpoints(settings: Settings, clock: Clock) -> tuple[Endpoint, Endpoint]:
+    """The fraud and the anomaly endpoint, on one client."""
     scoring = settings.scoring
     client = aws.client(
         "sagemaker-runtime",
@@ -160,11 +216,20 @@ def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -
         read_timeout_s=scoring.deadline_ms / 1000,
         max_pool_connections=scoring.threads,
     )
-    return Scorer(
+    return (
         SageMakerEndpoint(client, scoring.fraud, "fraud", clock),
         SageMakerEndpoint(client, scoring.anomaly, "anomaly", clock),
-        deadline_s=scoring.deadline_ms / 1000,
-        threads=scoring.threads,
+    )
+
+
+def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -> Scorer:
+    """Both endpoints behind one deadline."""
+    fraud, anomaly = build_endpoints(settings, clock)
+    return Scorer(
+        fraud,
+        anomaly,
+        deadline_s=settings.scoring.deadline_ms / 1000,
+        threads=settings.scoring.threads,
         clock=clock,
         on_error=telemetry.endpoint_failed,
         observe_seconds=telemetry.endpoint_answered,
@@ -173,15 +238,8 @@ def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -
 
 def build_dead_letters(settings: Settings) -> S3DeadLetters:
     """The dead letters' bucket."""
-    client = aws.client(
-        "s3",
-        settings.aws,
-        connect_timeout_s=_S3_CONNECT_TIMEOUT_S,
-        read_timeout_s=_S3_READ_TIMEOUT_S,
-        max_pool_connections=_S3_THREADS,
-    )
     letters = settings.dead_letters
-    return S3DeadLetters(client, letters.bucket, letters.prefix, _S3_THREADS)
+    return S3DeadLetters(_client("s3", settings), letters.bucket, letters.prefix, _THREADS)
 
 
 def build_sink(
@@ -201,6 +259,17 @@ def build_sink(
         client, settings.firehose, sleep=time.sleep, on_error=telemetry.firehose_failed
     )
     return stack.enter_context(closing(sink))
+
+
+def _client(service: Literal["kinesis", "firehose", "s3"], settings: Settings) -> Any:
+    """A client for calls outside the latency budget."""
+    return aws.client(
+        service,
+        settings.aws,
+        connect_timeout_s=_CONNECT_TIMEOUT_S,
+        read_timeout_s=_READ_TIMEOUT_S,
+        max_pool_connections=_THREADS,
+    )
 
 
 def _connect(settings: Settings, url: SecretStr | None, stack: ExitStack) -> Client:

@@ -17,11 +17,17 @@ Probe = Callable[[], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the supervisor knows: ``initialized_s`` is since when the KCL assigns leases."""
+    """
+    What the supervisor knows.
+
+    ``initialized_s`` is since when the KCL assigns leases, ``held`` why the
+    daemon waits for somebody to look (empty when it does not).
+    """
 
     now_s: float
     kcl_running: bool
     stopping: bool
+    held: str
     initialized_s: float | None
     states: Sequence[WorkerState]
 
@@ -32,7 +38,13 @@ def stuck(states: Iterable[WorkerState], now_s: float, limit_s: float) -> list[W
 
 
 def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
-    """Why the daemon should be restarted from outside; empty when it is alive."""
+    """
+    Why the daemon should be restarted from outside; empty when it is alive.
+
+    One that is held is alive: a restart would run into the same records again.
+    """
+    if situation.held:
+        return []
     problems = [] if situation.kcl_running else ["the KCL is not running"]
     problems += [
         f"shard {state.shard_id}: no progress for {situation.now_s - state.progress_s:.0f} s "
@@ -56,6 +68,8 @@ def lease_problems(situation: Situation, spare_after_s: float) -> list[str]:
     """
     if situation.stopping:
         return ["stopping"]
+    if situation.held:
+        return [situation.held]
     if any(state.alive for state in situation.states):
         return []
     if situation.initialized_s is None:

@@ -24,7 +24,10 @@ from consumer.model import Position, ShardId
 _SLOT_BYTES = 1024
 _HEAD = struct.Struct("<QII")  # generation, length, CRC-32 of the body
 _SUFFIX = ".state"
-_CAUSE_LIMIT = 200
+_CAUSE_LIMIT = 400
+
+HELD = "held"
+"""How the cause of a worker begins that must not be started again before somebody looked."""
 
 
 class _Body(msgspec.Struct):

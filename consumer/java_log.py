@@ -73,7 +73,7 @@ def log_worker_line(line: str) -> None:
     if event is not None:
         reemit(event)
     else:
-        get_logger("worker.stderr").warning(line)
+        get_logger("kcl.stderr").warning(line)
 
 
 def read_lines(stream: IO[bytes], take: Callable[[str], None], name: str) -> threading.Thread:

@@ -29,7 +29,7 @@ _LEADER_LOCK_S = 120.0
 
 class Status:
     """
-    The supervisor writes the three attributes; the status server's threads read.
+    The supervisor writes the attributes; the status server's threads read.
 
     ``initialized_s`` is when the KCL began to take part in lease assignment.
     """
@@ -44,6 +44,7 @@ class Status:
     ) -> None:
         self.kcl_running = False
         self.stopping = False
+        self.held = ""
         self.initialized_s: float | None = None
         self._run_dir = settings.supervisor.run_dir
         self._progress_limit_s = settings.worker.progress_limit_s
@@ -63,7 +64,12 @@ class Status:
         """What is known at this moment."""
         states = read_heartbeats(self._run_dir)
         return Situation(
-            self._clock.monotonic_s(), self.kcl_running, self.stopping, self.initialized_s, states
+            self._clock.monotonic_s(),
+            self.kcl_running,
+            self.stopping,
+            self.held,
+            self.initialized_s,
+            states,
         )
 
     def _metrics(self) -> Answer:

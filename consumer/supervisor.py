@@ -17,7 +17,7 @@ from pathlib import Path
 
 from consumer.clock import Clock, SystemClock
 from consumer.health import Probe, describe, stuck
-from consumer.heartbeat import WorkerState, read_heartbeats
+from consumer.heartbeat import HELD, WorkerState, read_heartbeats
 from consumer.instance_lock import hold_instance
 from consumer.java import find_java
 from consumer.java_log import JavaLine, log_java_line, log_worker_line, read_lines
@@ -126,6 +126,8 @@ class _Supervisor:
             ended = self._run_group()
             if isinstance(ended, int):
                 return ended
+            if self._status.held:
+                return self._hold()
             pause_s = self._restarts.next_pause_s(self._clock.monotonic_s())
             if pause_s is None:
                 self._log.error(
@@ -174,6 +176,9 @@ class _Supervisor:
             if dead := [state for state in states if not state.alive]:
                 cause = "worker_left" if any(state.cause for state in dead) else "worker_died"
                 self._report("a worker is gone", dead, cause)
+                self._status.held = next(
+                    (state.cause for state in dead if state.cause.startswith(HELD)), ""
+                )
                 return cause
             if hung := stuck(states, self._clock.monotonic_s(), limit_s):
                 self._report("a worker makes no progress", hung, "watchdog")
@@ -181,9 +186,26 @@ class _Supervisor:
             self._files.fold_dead(state.pid for state in states)
         return None
 
+    def _hold(self) -> int:
+        """
+        Stay without the KCL until told to stop, so that somebody looks.
+
+        Alive on purpose: whatever runs us would start us again otherwise, and
+        each start would reject the same records.
+        """
+        self._log.error("held until somebody has looked", reason=self._status.held)
+        while not self._stop.wait(_TICK_S):
+            pass
+        return 0
+
     def _end(self, group: ProcessGroup) -> int:
         """Tell Java to stop and wait for it; a second signal cuts that short."""
         self._status.stopping = True
+        if self._status.initialized_s is None:
+            # Without a lease there is nothing to drain, and Java, asked during its
+            # start, would sit out the whole grace period.
+            self._log.info("stopped before the KCL had started")
+            return 0
         self._log.info("stopping; the workers drain")
         signals = self._stop.count
         group.terminate_leader()
@@ -193,6 +215,7 @@ class _Supervisor:
             if self._clock.monotonic_s() >= deadline_s or self._stop.count > signals:
                 states = read_heartbeats(self._settings.supervisor.run_dir)
                 self._report("cut off while draining", states, "stop")
+                self._log.error("stopped before the workers had drained")
                 return EXIT_CUT_SHORT
             self._stop.wait(_TICK_S)
         self._log.info("stopped")

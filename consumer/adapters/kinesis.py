@@ -26,7 +26,8 @@ from amazon_kclpy.checkpoint_error import CheckpointError
 from amazon_kclpy.dispatch import message_decode
 from amazon_kclpy.v3.processor import RecordProcessorBase
 
-from consumer.errors import FraudstreamError, Unavailable
+from consumer.errors import FraudstreamError, Held, Unavailable
+from consumer.heartbeat import HELD
 from consumer.logs import get_logger
 from consumer.model import Position, Record, ShardId
 
@@ -182,6 +183,11 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
             # may be processed, since its place in the stream is unknown.
             self._refused = True
             log.warning("the lease is lost", error=str(error))
+        except Held as error:
+            # Said in full; a traceback would only hide it.
+            log.error("held", reason=str(error))  # noqa: TRY400
+            self._on_failure(f"{HELD}: {error}")
+            self._go(EXIT_FAILED)
         except Unavailable as error:
             log.error("leaving without a checkpoint", error=str(error))  # noqa: TRY400 - the cause is known
             self._on_failure(str(error))

@@ -26,7 +26,9 @@ STATE = WorkerState(
     millis_behind=0,
     cause="",
 )
-RUNNING = Situation(110.0, kcl_running=True, stopping=False, initialized_s=50.0, states=(STATE,))
+RUNNING = Situation(
+    110.0, kcl_running=True, stopping=False, held="", initialized_s=50.0, states=(STATE,)
+)
 
 
 def test_a_daemon_whose_shards_move_is_alive() -> None:
@@ -77,3 +79,9 @@ def test_a_daemon_without_a_lease_is_ready_once_it_is_a_spare(
 def test_the_checkpoint_age_is_that_of_the_oldest_unsaved_record() -> None:
     assert checkpoint_age_s(STATE, 110.0) == 0.0
     assert checkpoint_age_s(replace(STATE, unsaved_since_s=104.0), 110.0) == 6.0
+
+
+def test_a_held_daemon_is_alive_and_not_ready_and_says_why() -> None:
+    held = replace(RUNNING, kcl_running=False, held="held: 60 of the last 100 records", states=())
+    assert liveness_problems(held, limit_s=10.0) == []
+    assert lease_problems(held, spare_after_s=10.0) == ["held: 60 of the last 100 records"]

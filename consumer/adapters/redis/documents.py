@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import redis
 
-from consumer.adapters.redis.connection import command, translated
+from consumer.adapters.redis.connection import command, refuse_eviction, translated
 from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
 from consumer.errors import Misconfigured, Problem
 from consumer.model import (
@@ -103,12 +103,18 @@ class RedisDocuments:
         """
         with translated():
             self._check_modules()
+            refuse_eviction(self._client, "redis.documents_url")
             self._load()
             try:
                 command(self._client, *_CREATE_INDEX)
             except redis.ResponseError as error:
                 if "already exists" not in str(error):
                     raise
+
+    def ping(self) -> None:
+        """Ask for a sign of life. Raises Unavailable."""
+        with translated():
+            self._client.ping()
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
         """

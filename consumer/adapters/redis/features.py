@@ -68,6 +68,11 @@ class RedisFeatureStore:
                 problem = Problem("redis", "redis.features_url", found, expected)
                 raise Misconfigured([problem]) from error
 
+    def ping(self) -> None:
+        """Ask for a sign of life. Raises Unavailable."""
+        with translated():
+            self._client.ping()
+
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         """
         Apply each request in order and return its feature vector.

@@ -1,0 +1,94 @@
+"""What the daemon looks at before it starts, and what ``/readyz`` looks at while it runs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from consumer.clock import Clock
+from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.health import Probe
+from consumer.logs import get_logger
+from consumer.ports import Endpoint
+
+_NO_SUCH_ENDPOINT = "status_400"
+_PROBE_INTERVAL_S = 10.0
+_PROBE_LIMIT_S = 2.0
+
+
+def check_endpoints(
+    endpoints: Sequence[tuple[str, str, Endpoint]], width: int, clock: Clock
+) -> list[Problem]:
+    """
+    Ask each endpoint for one score; *endpoints* are (settings key, name, endpoint).
+
+    An unknown name is a problem to correct. An endpoint that is merely sick is
+    logged and passed over: decisions are degraded until it is well.
+    """
+    problems = []
+    for key, name, endpoint in endpoints:
+        cause = probe_endpoint(endpoint, width, clock)
+        if cause == _NO_SUCH_ENDPOINT:
+            expected = "the name of a SageMaker endpoint in service in this region"
+            problems.append(Problem("settings", key, name, expected))
+        elif cause is not None:
+            get_logger(__name__).warning("endpoint does not answer", endpoint=name, cause=cause)
+    return problems
+
+
+def probe_endpoint(endpoint: Endpoint, width: int, clock: Clock) -> str | None:
+    """The cause why *endpoint* gives no score for a row of *width* zeros; None when it does."""
+    line = b",".join([b"0"] * width)
+    try:
+        endpoint.invoke([line], clock.monotonic_s() + _PROBE_LIMIT_S, "fraudstream-probe")
+    except Unavailable as error:
+        return error.message
+    return None
+
+
+@contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Add what to look at to an Unavailable from the block."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(error.dependency, f"{error.message}: {hint}") from error
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise Misconfigured with all *problems*, if there are any."""
+    if problems:
+        raise Misconfigured(problems)
+
+
+class RecentProbe:
+    """
+    A probe whose answer is kept for ten seconds.
+
+    ``/readyz`` may be asked often and by many; an endpoint is paid by the call.
+    """
+
+    def __init__(self, probe: Probe, clock: Clock) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._asked_s: float | None = None
+        self._answer: str | None = None
+
+    def __call__(self) -> str | None:
+        """What is wrong, as of at most ten seconds ago."""
+        now_s = self._clock.monotonic_s()
+        if self._asked_s is None or now_s - self._asked_s >= _PROBE_INTERVAL_S:
+            self._answer = self._probe()
+            self._asked_s = now_s
+        return self._answer
+
+
+def answering(call: Callable[[], object]) -> Probe:
+    """A probe that is content when *call* does not raise Unavailable."""
+
+    def probe() -> str | None:
+        try:
+            call()
+        except Unavailable as error:
+            return error.message
+        return None
+
+    return probe
