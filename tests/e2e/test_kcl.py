@@ -35,7 +35,7 @@ def test_a_stray_print_does_not_reach_the_protocol(daemon: KclDaemon) -> None:
     daemon.put("print", "after-print")
     printed, after = daemon.await_record("print"), daemon.await_record("after-print")
     assert printed.pid == after.pid
-    eventually(lambda: "worker.stderr" in _loggers(daemon), "the print is logged")
+    eventually(lambda: "kcl.stderr" in _loggers(daemon), "the print is logged")
 
 
 def test_java_and_workers_log_through_the_daemon_with_their_level(daemon: KclDaemon) -> None:

@@ -1,6 +1,7 @@
 """The supervisor around a shell script in the place of Java."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +22,11 @@ configure("info", "json")
 settings = Settings.model_validate_json(sys.argv[1])
 raise SystemExit(run_daemon(Daemon(settings, ["true"], Path(sys.argv[2]), "0.0.0")))
 """
+
+
+# What the KCL logs when it begins to take part in lease assignment.
+_INITIALIZED = "Initialization complete. Starting worker loop."
+_SAY_INITIALIZED = f"printf 't\\tINFO\\tcoordinator.Scheduler\\t\\t{_INITIALIZED}\\t\\n'"
 
 
 class _Run:
@@ -90,11 +96,11 @@ def test_a_signal_reaches_java_alone_and_ends_with_zero(
     java = (
         "trap 'kill -HUP $child; wait $child; exit 143' TERM\n"
         'sh -c \'trap "echo hangup >&2; exit" HUP; trap "echo told >&2; exit" TERM INT;'
-        " echo ready >&2; while :; do sleep 0.05; done' & child=$!\n"
+        f" {_SAY_INITIALIZED.replace(chr(39), chr(34))}; while :; do sleep 0.05; done' & child=$!\n"
         "wait"
     )
     run = _Run(tmp_path, java)
-    run.until("ready")
+    run.until(_INITIALIZED)
     run.process.send_signal(number)
     assert run.end() == 0
     events = [event["event"] for event in run.events]
@@ -104,13 +110,21 @@ def test_a_signal_reaches_java_alone_and_ends_with_zero(
 
 
 def test_workers_that_do_not_drain_in_time_are_cut_off(tmp_path: Path) -> None:
-    run = _Run(tmp_path, 'trap "" TERM; echo ready >&2; while :; do sleep 0.05; done')
-    run.until("ready")
+    run = _Run(tmp_path, f'trap "" TERM; {_SAY_INITIALIZED}; while :; do sleep 0.05; done')
+    run.until(_INITIALIZED)
     run.process.terminate()
     run.until("stopping; the workers drain")
     # A second signal does what the end of the grace period does.
     run.process.terminate()
     assert run.end() == EXIT_CUT_SHORT
+
+
+def test_a_kcl_that_has_not_started_is_not_waited_for(tmp_path: Path) -> None:
+    run = _Run(tmp_path, 'trap "" TERM; echo starting >&2; while :; do sleep 0.05; done')
+    run.until("starting")
+    run.process.terminate()
+    assert run.end() == 0
+    assert run.events[-1]["event"] == "stopped before the KCL had started"
 
 
 def test_a_signal_during_the_pause_before_a_restart_ends_it(tmp_path: Path) -> None:
@@ -126,11 +140,19 @@ def test_nothing_of_the_group_outlives_the_supervisor(tmp_path: Path) -> None:
     assert run.process.stderr is not None
     java = int(str(orjson.loads(run.process.stderr.readline())["event"]))
     run.process.kill()
-    # Java holds the pipe no more once it is dead, and the supervisor is.
     run.end()
-    pidfd_gone = False
+    _await_exit(java)
+
+
+def _await_exit(pid: int) -> None:
+    """Return when *pid*, no child of ours, has ended."""
     try:
-        os.waitid(os.P_PIDFD, os.pidfd_open(java), os.WEXITED)
-    except (ProcessLookupError, ChildProcessError):
-        pidfd_gone = True
-    assert pidfd_gone
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = select.poll()
+    try:
+        ended.register(descriptor, select.POLLIN)
+        assert ended.poll(10_000)
+    finally:
+        os.close(descriptor)
