@@ -32,7 +32,7 @@ from consumer.local.demo_place import (
 )
 from consumer.local.demo_report import explain_a_fraud, show, show_next_steps
 from consumer.local.learning import Learned
-from consumer.local.proof import judge
+from consumer.local.proof import Found, Sent, Verdict, judge
 from consumer.local.resources import Resources, prepare, session
 from consumer.local.simulator.display import shown
 from consumer.local.simulator.faults import Faults
@@ -58,19 +58,23 @@ DAEMON_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the demo is, and whether it stays; ``of`` says which variables tell it."""
+    """
+    What the demo simulates, how fast it sends (transactions a second) over how many
+    shards, and whether it stays; ``of`` says which variables tell it.
+    """
 
-    transactions: int
+    scenario: Scenario
     rate: int
     shards: int
     keep: bool
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Sizes":
+    def of(cls, environment: Mapping[str, str], end_ms: int) -> "Sizes":
         """
         Read ``DEMO_TRANSACTIONS``, ``DEMO_RATE``, ``DEMO_SHARDS`` and ``KEEP``.
 
-        Raises Misconfigured for what is no positive whole number.
+        *end_ms* ends the simulated time, in milliseconds since the epoch. Raises
+        Misconfigured for what is no positive whole number.
         """
         problems: list[Problem] = []
 
@@ -82,7 +86,7 @@ class Sizes:
             return default
 
         sizes = cls(
-            number("DEMO_TRANSACTIONS", 20_000),
+            Scenario(end_ms=end_ms, transactions=number("DEMO_TRANSACTIONS", 20_000)),
             number("DEMO_RATE", 1_000),
             number("DEMO_SHARDS", 2),
             environment.get("KEEP", "") not in ("", "0"),
@@ -112,12 +116,26 @@ def main() -> int:
     """Run the demo; return its exit code."""
     console = Console(stderr=True, highlight=False)
     try:
-        return Demo(Sizes.of(os.environ), Path(".demo").resolve(), console).run()
+        sizes = Sizes.of(os.environ, SystemClock().now_ms())
+        return Demo(sizes, Path(".demo").resolve(), console).run()
     except (Misconfigured, Unavailable) as error:
         console.print(f"the demo could not run: {error}", style="bold red", markup=False)
         return 2 if isinstance(error, Misconfigured) else 1
     except KeyboardInterrupt:
         return 130
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A run at its end, its place still open: what was sent, what is there, the verdict."""
+
+    place: Place
+    daemon: DaemonProcess
+    learned: Learned
+    ledger: Ledger
+    sent: Sent
+    found: Found
+    verdict: Verdict
 
 
 class Demo:
@@ -131,30 +149,47 @@ class Demo:
 
     def run(self) -> int:
         """Every step in turn; leaves no process behind unless told to keep running."""
+        with ExitStack() as closes:
+            proof = self.prove(closes)
+            self.tell(proof)
+            if self._sizes.keep:
+                self._keep(proof.place, proof.daemon)
+        return 0 if not proof.verdict.failures else 1
+
+    def prove(self, closes: ExitStack) -> Proof:
+        """
+        Run the main job and count what came of it; *closes* ends what was started.
+
+        Writes ``summary.json``. Raises Misconfigured and Unavailable.
+        """
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True)
         started = time.monotonic()
-        with ExitStack() as stack:
-            place = self._start(stack)
-            traffic, learned = self._learn(place)
-            daemon = self._run_daemon(place, learned, stack)
-            ledger = self._send(place, traffic, daemon)
-            with self._watch.timed("drain", "Waiting until everything sent is decided …"):
-                await_decisions(daemon, ledger)
-                if not self._sizes.keep:
-                    daemon.stop()
-            with self._watch.timed("check", "Counting from the outside …"):
-                evidence = gather(place, learned, ledger)
-            self._watch.seconds["total"] = time.monotonic() - started
-            verdict = judge(*evidence, self._watch.seconds)
-            path = self._directory / "summary.json"
-            path.write_bytes(orjson.dumps(verdict.summary, option=orjson.OPT_INDENT_2) + b"\n")
-            show(self._console, verdict, path)
-            explain_a_fraud(self._console, evidence[0], evidence[1])
-            show_next_steps(self._console, place, daemon if self._sizes.keep else None)
-            if self._sizes.keep:
-                self._keep(place, daemon)
-        return 0 if not verdict.failures else 1
+        place = self._start(closes)
+        traffic, learned = self._learn(place)
+        daemon = self._run_daemon(place, learned, closes)
+        ledger = self._send(place, traffic, daemon)
+        with self._watch.timed("drain", "Waiting until everything sent is decided …"):
+            await_decisions(daemon, ledger)
+            if not self._sizes.keep:
+                daemon.stop()
+        with self._watch.timed("check", "Counting from the outside …"):
+            sent, found, features = gather(place, learned, ledger)
+        self._watch.seconds["total"] = time.monotonic() - started
+        verdict = judge(sent, found, features, self._watch.seconds)
+        body = orjson.dumps(verdict.summary, option=orjson.OPT_INDENT_2)
+        self._summary.write_bytes(body + b"\n")
+        return Proof(place, daemon, learned, ledger, sent, found, verdict)
+
+    def tell(self, proof: Proof) -> None:
+        """Print the summary, one caught fraud explained, and where to go on."""
+        show(self._console, proof.verdict, self._summary)
+        explain_a_fraud(self._console, proof.sent, proof.found)
+        show_next_steps(self._console, proof.place, proof.daemon if self._sizes.keep else None)
+
+    @property
+    def _summary(self) -> Path:
+        return self._directory / "summary.json"
 
     def _start(self, stack: ExitStack) -> Place:
         with self._watch.timed("stack", "Starting AWS (emulated) and Redis …"):
@@ -165,10 +200,9 @@ class Demo:
             return open_place(embedded, resources, stack)
 
     def _learn(self, place: Place) -> tuple[Traffic, Learned]:
-        with self._watch.timed("history", "Simulating 60 days of card traffic into S3 …"):
-            scenario = Scenario(
-                end_ms=SystemClock().now_ms(), transactions=self._sizes.transactions
-            )
+        scenario = self._sizes.scenario
+        announcement = f"Simulating {scenario.history_days:g} days of card traffic into S3 …"
+        with self._watch.timed("history", announcement):
             traffic = Traffic(scenario)
             written = write_history(traffic.history(), place.history)
         with self._watch.timed("training", "Running it through the engine, training both models …"):
@@ -197,13 +231,14 @@ class Demo:
 
     def _send(self, place: Place, traffic: Traffic, daemon: DaemonProcess) -> Ledger:
         path = self._directory / "ledger.ndjson"
+        transactions = self._sizes.scenario.transactions
         announcement = (
-            f"Sending {self._sizes.transactions:,} live transactions at "
+            f"Sending {transactions:,} live transactions at "
             f"{self._sizes.rate:,.0f}/s over {self._sizes.shards} shards …"
         )
         with self._watch.timed("live", announcement), LedgerWriter(path) as writer:
             producer = Producer(place.kinesis, place.resources.stream, writer)
-            with shown("live", self._sizes.transactions) as report:
+            with shown("live", transactions) as report:
                 producer.send(
                     traffic.live(FAULTS), self._sizes.rate, live_view(place, daemon, report)
                 )
