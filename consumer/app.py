@@ -162,6 +162,9 @@ def build_worker(
     patience = Patience(clock, time.sleep, settings.redis.outage_limit_s, telemetry.waiting)
     stores = patience.call(partial(build_stores, settings, plan, stack))
     scorer = stack.enter_context(closing(build_scorer(settings, clock, telemetry)))
+    # The first call of a client reads its service's description and connects, half a second
+    # that the first transactions would wait for. What comes back is of no interest.
+    scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
     engine = Engine(
         features=stores.features,
         scoring=scorer,
