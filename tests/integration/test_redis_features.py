@@ -1,6 +1,7 @@
 """Entity state on a real Redis: libraries, formats, lifetimes and what a failure leaves."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -97,6 +98,17 @@ def test_reading_an_entity_changes_nothing(client: redis.Redis, store: RedisFeat
     assert store.read("card", "card_1", NOON_S + 60) == expected
     assert client.get("f:{card:card_1}") == before
     assert store.read("card", "nobody", NOON_S)["card_gap"] == DAY
+
+
+def test_the_head_tells_the_format_and_the_time_span(
+    client: redis.Redis, store: RedisFeatureStore
+) -> None:
+    for number in (5, 9, 2):
+        store.observe([at(NOON_S + number, a_transaction(number))])
+    state = client.get("f:{card:card_1}")
+    assert isinstance(state, bytes)
+    schema, flags, _, newest, first = struct.unpack_from("<BBHII", state)
+    assert (schema, flags, newest - NOON_S, first - NOON_S) == (1, 0, 9, 2)
 
 
 def test_an_id_at_the_very_edge_of_the_horizon_leaves_itself_out_of_its_gap(

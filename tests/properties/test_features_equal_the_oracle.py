@@ -129,6 +129,26 @@ class History(RuleBasedStateMachine):
             card = event.keys["card_id"]
             self.tell(an_event(event.transaction_id, time_s, event.amount_minor, card=card))
 
+    @rule(back=st.integers(1, 60), behind=st.sampled_from([0, 0, 59, 3_000]))
+    def again_with_the_time_of_now(self, back: int, behind: int) -> None:
+        if self.sent:
+            event = self.sent[-min(back, len(self.sent))]
+            card = event.keys["card_id"]
+            self.tell(an_event(event.transaction_id, self.now - behind, 3, card=card))
+
+    @rule(beside=st.integers(-70, 2), parts=st.integers(1, 6), cards=cards)
+    def the_horizon_passes(self, beside: int, parts: int, cards: str) -> None:
+        """Wait it out, compact, and look at what lies just at its end."""
+        then = self.now
+        until = then + self.pair.horizon_s * parts // 5 + beside
+        first = len(self.sent)
+        fill = [an_event(f"t{first + n}", until + n % 3, n, card=cards) for n in range(9)]
+        self.tell(*fill)
+        edge = self.now - self.pair.horizon_s
+        self.pair.read([edge + n for n in (-1, 0, 1, 2, 30, 61)], card=cards)
+        for event in [event for event in self.sent[-60:] if event.time_s >= edge][:3]:
+            self.tell(event)
+
     @rule(behind=st.sampled_from([0, 1, 3_600, 100_000]))
     def refund(self, behind: int) -> None:
         self.tell(an_event(self.name(), self.now - behind, 5, purchase=False))

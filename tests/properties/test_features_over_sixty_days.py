@@ -70,6 +70,28 @@ def test_sixty_days_of_a_disorderly_stream(
     pair.read(newest - HORIZON + step for step in range(0, HORIZON, 997))
 
 
+@pytest.mark.parametrize("hot_after", [128, 1], ids=["cold", "hot"])
+def test_an_id_that_came_late_is_forgotten_with_its_own_period(
+    client: redis.Redis, hot_after: int
+) -> None:
+    plan = parse_plan(SHIPPED, source="features")
+    store = RedisFeatureStore(client, plan, id_horizon_s=HORIZON, hot_after=hot_after)
+    pair = Pair(store, plan, HORIZON)
+    period = HORIZON // 5
+    begin = START // period * period
+    pair.observe(
+        [
+            an_event("first", begin + 5),
+            an_event("second", begin + 6),
+            an_event("late", begin - 5),
+            an_event("new", begin + HORIZON + 9),
+            an_event("late", begin + HORIZON + 9),
+            an_event("first", begin + HORIZON + 9),
+        ]
+    )
+    assert pair.oracle.read("card_id", "c", begin + HORIZON + 9)["card_count_1h"] == 2
+
+
 def test_a_busy_day_that_turns_hot_and_is_asked_late(client: redis.Redis) -> None:
     random, plan = Random(7), parse_plan(SHIPPED, source="features")
     store = RedisFeatureStore(client, plan, id_horizon_s=HORIZON)
