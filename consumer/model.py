@@ -108,6 +108,24 @@ class Label:
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelEffect:
+    """
+    What one label means for the feature state of its transaction's entities.
+
+    ``keys`` (entity field → value) and ``event_time_s`` (whole seconds since the
+    epoch) are the transaction's, as its features were counted. ``label_time_ms``
+    decides between two labels of one transaction: the newest wins.
+    """
+
+    transaction_id: TransactionId
+    label_id: str
+    fraud: bool
+    label_time_ms: int
+    event_time_s: int
+    keys: Mapping[str, str]
+
+
 class Applied(StrEnum):
     """What one entity did with an event."""
 

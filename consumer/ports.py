@@ -14,6 +14,7 @@ from consumer.model import (
     Assessment,
     DeadLetter,
     Label,
+    LabelEffect,
     Observation,
     StoredDecision,
     Transaction,
@@ -43,6 +44,19 @@ class FeatureStore(Protocol):
         One network round trip whatever the number of requests. Applying an id
         again changes nothing and reads what the first time would read now.
         Raises Unavailable; part of the requests may then have been applied.
+        """
+        ...
+
+
+class FeatureLabels(Protocol):
+    """The side of a feature store that learns what transactions turned out to be."""
+
+    def label(self, effects: Sequence[LabelEffect]) -> None:
+        """
+        Count each label in the entities of its transaction.
+
+        Newest label_time of a transaction wins per entity; corrections change
+        counters by the difference; repeating changes nothing. Raises Unavailable.
         """
         ...
 
