@@ -18,6 +18,8 @@ HOT_AFTER = 128
 SCHEMA = 1
 _DAY_S = 86_400
 _SHORTEST_HORIZON_S = 3_600
+# In this order: each uses what stands above it.
+_SOURCES = ("state.lua", "reading.lua", "compaction.lua", "applying.lua")
 # An id is remembered until the period it fell in ends behind the horizon.
 _PERIODS = 5
 
@@ -48,7 +50,8 @@ def build_library(plan: Plan, *, horizon_s: int, hot_after: int = HOT_AFTER) -> 
         "TTL": plan.longest_window_s + horizon_s + _DAY_S,
     }
     head = "\n".join(f"local {name} = {value}" for name, value in constants.items())
-    engine = files("consumer.features").joinpath("engine.lua").read_text("utf-8")
+    sources = files("consumer.features")
+    engine = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SOURCES)
     tables = [_table(entity, horizon_s) for entity in plan.entities]
     digest = hashlib.sha256("\n".join([plan.hash, head, engine, *tables]).encode()).hexdigest()[:8]
     name = f"fraudstream_{digest}"
