@@ -167,6 +167,6 @@ def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found,
     cards = sorted({entry.card_id for entry in ledger.transactions.values()})
     chosen = frozenset(random.Random(SEED).sample(cards, min(SAMPLED, len(cards))))  # noqa: S311 - a sample
     past = [event for event in learned.events if event.keys["card_id"] in chosen]
-    before = build_oracle(place.plan, horizon_s, past)
+    before = build_oracle(place.plan, horizon_s, past, {"card"})
     vectors = check_vectors(found.documents, place.plan, before, ledger, chosen)
     return read_sent(ledger), found, state + vectors

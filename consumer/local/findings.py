@@ -81,13 +81,19 @@ def read_lines(client: "S3Client", bucket: str, prefix: str = "") -> Iterator[di
                 yield orjson.loads(line)
 
 
-def build_oracle(plan: Plan, horizon_s: int, events: Iterable[Event]) -> Oracle:
-    """An oracle for *plan*'s questions that has seen *events*, in order."""
-    keys = {entity.name: entity.key for entity in plan.entities}
+def build_oracle(
+    plan: Plan, horizon_s: int, events: Iterable[Event], entities: Collection[str] = ()
+) -> Oracle:
+    """An oracle for *plan*'s questions, of *entities* alone if named, that has seen *events*."""
+    keys = {
+        entity.name: entity.key
+        for entity in plan.entities
+        if not entities or entity.name in entities
+    }
     questions = [
         Question(feature.name, keys[feature.entity], feature.aggregation, feature.window_s)
         for feature in plan.features
-        if isinstance(feature, Windowed)
+        if isinstance(feature, Windowed) and feature.entity in keys
     ]
     oracle = Oracle(questions, horizon_s=horizon_s, exponent=plan.exponent)
     for event in events:
