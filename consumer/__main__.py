@@ -69,6 +69,22 @@ COMMANDS = {
         "and output. The daemon starts it; nobody else needs to.",
         "fraudstream process --config /etc/fraudstream/fraudstream.yaml",
     ),
+    "search": Command(
+        "consumer.search_command",
+        "find decided transactions",
+        "Find decided transactions by card, merchant, device, decision, reason, label, amount, "
+        "time and scores; without any of them the newest. A table on a terminal, plain columns "
+        "elsewhere, stored documents a line each with --json.",
+        "fraudstream search --card card_7f3a --decision decline --since 24h",
+    ),
+    "show": Command(
+        "consumer.show_command",
+        "show one decision and all it was made on",
+        "Show the decision on one transaction: reasons, scores, features against what is usual "
+        "for the card, timings, versions and label. Exit code 1 when there is no such document "
+        "(any more).",
+        "fraudstream show tx_4711",
+    ),
     "local": Command(
         "consumer.local.command",
         "start an emulated AWS, Redis and model endpoints here",

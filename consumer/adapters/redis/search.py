@@ -3,7 +3,12 @@
 import redis
 
 from consumer.adapters.redis.connection import command, translated
-from consumer.adapters.redis.documents import INDEX
+from consumer.adapters.redis.documents import INDEX, PREFIX
+from consumer.errors import Rejected, Unavailable
+from consumer.model import TransactionId
+from consumer.query import Page, Query, Range
+
+_NO_INDEX = ("no such index", "unknown index name")
 
 
 def count_documents(client: redis.Redis) -> int:
@@ -23,3 +28,100 @@ def count_decisions(client: redis.Redis) -> dict[str, int]:
         )
     rows = [result[b"extra_attributes"] for result in reply[b"results"]]
     return {row[b"decision"].decode(): int(row[b"count"]) for row in rows}
+
+
+class RedisSearch:
+    """Reads decision documents of one server with JSON and Search; writes nothing."""
+
+    def __init__(self, client: redis.Redis, timeout_s: float) -> None:
+        """*timeout_s* is what the server may take for a search; below the client's own."""
+        self._client = client
+        self._timeout_ms = str(max(1, round(timeout_s * 1000)))
+
+    def read(self, transaction_id: TransactionId) -> bytes | None:
+        """The stored document, or None when there is none (any more). Raises Unavailable."""
+        with translated():
+            reply: bytes | None = command(self._client, "JSON.GET", PREFIX + transaction_id)
+            return reply
+
+    def search(self, query: Query) -> Page:
+        """
+        The page that *query* asks for.
+
+        Raises Rejected for a value that the index cannot hold, and Unavailable,
+        also while there is no index.
+        """
+        words = build_search(query)
+        try:
+            with translated():
+                reply = command(self._client, *words, "TIMEOUT", self._timeout_ms)
+        except Unavailable as error:
+            if any(word in error.message.lower() for word in _NO_INDEX):
+                message = f"there is no index {INDEX}: the daemon makes it when it first starts"
+                raise Unavailable("redis", message) from error
+            raise
+        # A document may expire between the search and the reading of its content.
+        found = (result.get(b"extra_attributes", {}).get(b"$") for result in reply[b"results"])
+        return Page(
+            total=int(reply[b"total_results"]),
+            documents=tuple(document for document in found if document is not None),
+            partial=bool(reply.get(b"warning")),
+        )
+
+
+def build_search(query: Query) -> list[str]:
+    """
+    The words of the FT.SEARCH command that answers *query*.
+
+    No value becomes a part of the query's text: each travels as a parameter, whose
+    characters mean themselves. Only a backslash does not: the server drops it before
+    punctuation and space (Search 2.10), so each is doubled. Raises Rejected for an
+    empty value and for one with a NUL, at which the server would cut it.
+    """
+    clauses: list[str] = []
+    parameters: list[str] = []
+    for attribute, value in _tags(query).items():
+        if value is None:
+            continue
+        if not value or "\0" in value:
+            raise Rejected("bad_query", f"{attribute}: expected a text, not empty, without NUL")
+        clauses.append(f"@{attribute}:{{${attribute}}}")
+        parameters += [attribute, value.replace("\\", "\\\\")]
+    for attribute, limits in _ranges(query).items():
+        if limits == Range():
+            continue
+        low, high = f"{attribute}_low", f"{attribute}_high"
+        clauses.append(f"@{attribute}:[${low} ${high}]")
+        parameters += [low, _number(limits.low, "-inf"), high, _number(limits.high, "+inf")]
+    return [
+        *("FT.SEARCH", INDEX, " ".join(clauses) or "*"),
+        *(["PARAMS", str(len(parameters)), *parameters] if parameters else []),
+        *("SORTBY", query.order, "ASC" if query.ascending else "DESC"),
+        *("RETURN", "1", "$", "LIMIT", str(query.offset), str(query.limit), "DIALECT", "2"),
+    ]
+
+
+def _tags(query: Query) -> dict[str, str | None]:
+    """Attribute of the index → the value wanted."""
+    return {
+        "card": query.card,
+        "merchant": query.merchant,
+        "device": query.device,
+        "decision": query.decision,
+        "reason": query.reason,
+        "label": query.label,
+    }
+
+
+def _ranges(query: Query) -> dict[str, Range]:
+    """Attribute of the index → the range wanted."""
+    return {
+        "time": query.time_ms,
+        "amount": query.amount,
+        "fraud_score": query.fraud_score,
+        "anomaly_score": query.anomaly_score,
+    }
+
+
+def _number(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else repr(value)

@@ -1,0 +1,102 @@
+import orjson
+import pytest
+
+from consumer.document import DocumentFormat, build_document
+from consumer.errors import Rejected
+from consumer.evidence import (
+    compare_amount,
+    decode_evidence,
+    format_time,
+    other_features,
+    windows_of,
+)
+from consumer.model import Decision, Observation, Outcome, Scores
+from consumer.show_command import render
+from tests.builders import an_assessment
+
+FEATURES = {
+    "amount": 300.0,
+    "card_count_1h": 3.0,
+    "card_count_1d": 5.0,
+    "card_count_30d": 34.0,
+    "card_mean_30d": 50.0,
+    "card_max_1d": 300.0,
+    "card_max_30d": 400.0,
+    "card_seconds_since_last": 60.0,
+}
+
+
+def a_document(**fields: object) -> bytes:
+    assessment = an_assessment(
+        1,
+        observation=Observation(tuple(FEATURES.values()), ()),
+        scores=Scores(0.97, None, ("anomaly:timeout",)),
+        decision=Decision(Outcome.DECLINE, ("fraud_score_high",)),
+    )
+    form = DocumentFormat(tuple(FEATURES), "f" * 64, "EUR")
+    return orjson.dumps({**orjson.loads(build_document(assessment, form)), **fields})
+
+
+def test_windows_are_sorted_and_the_rest_of_the_longest_says_what_is_usual() -> None:
+    count = windows_of(FEATURES)[0]
+    assert (count.entity, count.what) == ("card", "count")
+    assert count.windows == ("1h", "1d", "30d")
+    assert count.values == (3.0, 5.0, 34.0)
+    # 31 events in the other 719 hours, 29 in the other 29 days.
+    assert count.usual == pytest.approx((31 / 719, 1.0))
+
+
+def test_what_does_not_add_up_has_no_usual() -> None:
+    assert [(each.what, each.usual) for each in windows_of(FEATURES)[1:]] == [
+        ("mean", ()),
+        ("max", ()),
+    ]
+
+
+def test_features_without_a_window_are_the_others() -> None:
+    assert other_features(FEATURES) == {"amount": 300.0, "card_seconds_since_last": 60.0}
+
+
+def test_the_amount_is_compared_with_mean_and_largest_of_the_longest_window() -> None:
+    assert compare_amount(FEATURES) == [("card_mean_30d", 6.0), ("card_max_30d", 0.75)]
+    assert compare_amount({"amount": 5.0, "card_mean_30d": 0.0}) == []
+    assert compare_amount({"card_mean_30d": 10.0}) == []
+
+
+def test_fields_of_a_later_version_are_kept() -> None:
+    evidence = decode_evidence(a_document(rules={"version": "7"}))
+    assert evidence.further["rules"] == {"version": "7"}
+    assert ["rules.version", "7"] in [line.split() for line in render(evidence)]
+
+
+@pytest.mark.parametrize("document", [b"{}", b"[]", b"no JSON", b'{"transaction_id": 7}'])
+def test_what_is_no_document_is_refused(document: bytes) -> None:
+    with pytest.raises(Rejected) as refused:
+        decode_evidence(document)
+    assert refused.value.code == "bad_document"
+
+
+def test_a_person_reads_the_decision_first_then_why_and_whence() -> None:
+    label = {"label": "fraud", "source": "chargeback", "time_ms": 1_780_315_200_000}
+    lines = list(render(decode_evidence(a_document(label=label, stored_ms=1_780_315_201_080))))
+    assert lines[0] == "tx_1: DECLINE"
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    for part in (
+        "fraud_score_high",
+        "0.97",
+        "anomaly:timeout",
+        "fraud, by chargeback at 2026-06-01T12:00:00.000Z",
+        "the amount is 6 times card_mean_30d",
+        "1h 3",
+        "usual",
+        "card_seconds_since_last",
+        "arrived 2026-06-01T12:00:01.050Z +50 ms",
+        "stored 2026-06-01T12:00:01.080Z +5 ms",
+        "shardId-000000000000 1:0",
+        "feature_hash",
+    ):
+        assert part in text, part
+
+
+def test_time_is_utc_to_the_millisecond() -> None:
+    assert format_time(1_780_315_200_007) == "2026-06-01T12:00:00.007Z"
