@@ -35,6 +35,7 @@ from consumer.features.specification import load_plan
 from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
 from consumer.intake import FloodLimit, Intake
+from consumer.labels import Labels
 from consumer.logs import configure
 from consumer.metrics import Metrics
 from consumer.orphan import leave_with_parent
@@ -177,7 +178,13 @@ def build_worker(
         intake=Intake(DecodeRules.of(settings.events), settings.redis.document_ttl_s * 1000),
         flood=FloodLimit(settings.dead_letters.limit_share, settings.dead_letters.limit_window),
         engine=engine,
-        documents=stores.documents,
+        labels=Labels(
+            stores.documents,
+            # No feature reads labels yet.
+            features=None,
+            patience=patience,
+            lifetime_ms=settings.redis.document_ttl_s * 1000,
+        ),
         dead_letters=stack.enter_context(closing(build_dead_letters(settings))),
         sink=build_sink(settings, telemetry, stack),
         patience=patience,

@@ -44,6 +44,9 @@ FUTURE_EVENTS = "fraudstream_future_events_total"
 DUPLICATES = "fraudstream_duplicates_total"
 # Transactions whose id was decided before, with other content.
 CONFLICTS = "fraudstream_conflicts_total"
+# Labels, by what became of them: applied, repeated, superseded, unmatched (its
+# transaction is yet to come), expired (its document is gone, entity state was told).
+LABELS = "fraudstream_labels_total"
 # Seconds of one request to a model endpoint.
 ENDPOINT_SECONDS = "fraudstream_endpoint_seconds"
 # Times the KCL and all its workers were ended and started again, by cause.
@@ -93,6 +96,7 @@ class Metrics:
         self.future_events = counter(FUTURE_EVENTS, "Events clamped to their arrival")
         self.duplicates = counter(DUPLICATES, "Transactions decided before")
         self.conflicts = counter(CONFLICTS, "Transactions decided before with other content")
+        self.labels = counter(LABELS, "Labels by outcome", "outcome")
         self.endpoint_seconds = seconds(ENDPOINT_SECONDS, "Seconds of an endpoint", "endpoint")
 
     @contextmanager

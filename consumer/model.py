@@ -126,6 +126,30 @@ class LabelEffect:
     keys: Mapping[str, str]
 
 
+class LabelOutcome(StrEnum):
+    """
+    What became of a label.
+
+    It stands (``applied``), stood before (``repeated``), gave way to a newer one
+    (``superseded``), waits for its transaction (``unmatched``), or changed entity
+    state alone, because the document is gone (``expired``).
+    """
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    SUPERSEDED = "superseded"
+    UNMATCHED = "unmatched"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A label's outcome, with its effect where it has one."""
+
+    outcome: LabelOutcome
+    effect: LabelEffect | None = None
+
+
 class Applied(StrEnum):
     """What one entity did with an event."""
 
@@ -214,11 +238,13 @@ class StoredDecision:
     The decision that stands, as the document store holds it.
 
     ``document`` is the stored JSON; for a conflict it is the document of the
-    other transaction with the same id and must not be answered with.
+    other transaction with the same id and must not be answered with. ``effect``
+    is that of the label which the document holds, if any.
     """
 
     stored: Stored
     document: bytes
+    effect: LabelEffect | None = None
 
 
 @dataclass(frozen=True, slots=True)

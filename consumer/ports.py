@@ -15,6 +15,7 @@ from consumer.model import (
     DeadLetter,
     Label,
     LabelEffect,
+    Labelled,
     Observation,
     StoredDecision,
     Transaction,
@@ -68,14 +69,18 @@ class DocumentStore(Protocol):
         """
         Store each assessment whose id has no document yet; return what stands.
 
-        Raises Unavailable.
+        A label that waited for its transaction is in the new document. Raises
+        Unavailable.
         """
         ...
 
-    def label(self, labels: Sequence[Label]) -> list[bool]:
+    def label(self, labels: Sequence[Label]) -> list[Labelled]:
         """
-        Note each label on its document when it is the newest; False where no
-        document exists. Raises Unavailable.
+        Note each label on its document, or keep it until its transaction comes.
+
+        The newest ``label_time`` stands, and of equal ones the greater id. The
+        outcome is applied, repeated or superseded, or unmatched where there is no
+        document. Raises Unavailable.
         """
         ...
 

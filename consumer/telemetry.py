@@ -13,7 +13,7 @@ from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.model import Applied, Assessment, Position, ShardId, Stored
+from consumer.model import Applied, Assessment, LabelOutcome, Position, ShardId, Stored
 
 _RECORD_OUTCOMES = {
     Stored.CREATED: "decided",
@@ -100,10 +100,9 @@ class WorkerTelemetry:
             [each.assessment for each in settled if each.stored.stored is Stored.CREATED], now_ms
         )
 
-    def labelled(self, known: Sequence[bool]) -> None:
-        """Labels were noted on their documents, or found none."""
-        if not all(known):
-            self._log.info("labels without a document", count=known.count(False))
+    def labelled(self, outcomes: Sequence[LabelOutcome]) -> None:
+        """Labels were worked."""
+        _count(self._metrics.labels, Counter(outcomes))
 
     def progressed(self, position: Position | None, millis_behind: int | None) -> None:
         """A delivery was worked through."""

@@ -18,9 +18,10 @@ from consumer.clock import Clock
 from consumer.engine import Dispatched, Engine, Settled
 from consumer.errors import Rejected, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake, cut, dead_letter
-from consumer.model import DeadLetter, Origin, Position, Record, ShardId, Stored
+from consumer.labels import Labels
+from consumer.model import DeadLetter, LabelOutcome, Origin, Position, Record, ShardId, Stored
 from consumer.patience import Patience
-from consumer.ports import DeadLetterStore, DecisionSink, DocumentStore
+from consumer.ports import DeadLetterStore, DecisionSink
 from consumer.progress import Progress, Ticket, checkpoint_is_due
 from consumer.settings import Worker as WorkerSettings
 
@@ -48,8 +49,8 @@ class Telemetry(Protocol):
         """A chunk was decided and stored."""
         ...
 
-    def labelled(self, known: Sequence[bool]) -> None:
-        """Labels were noted on their documents, or found none."""
+    def labelled(self, outcomes: Sequence[LabelOutcome]) -> None:
+        """Labels were worked."""
         ...
 
     def progressed(self, position: Position | None, millis_behind: int | None) -> None:
@@ -68,7 +69,7 @@ class WorkerParts:
     intake: Intake
     flood: FloodLimit
     engine: Engine
-    documents: DocumentStore
+    labels: Labels
     dead_letters: DeadLetterStore
     sink: DecisionSink | None
     patience: Patience
@@ -160,18 +161,23 @@ class Worker:
             parts.telemetry.stage("decide")
             settled = parts.patience.call(lambda: parts.engine.store(assessments))
             parts.telemetry.settled(settled)
-        if batch.labels:
-            parts.telemetry.labelled(
-                parts.patience.call(lambda: parts.documents.label(batch.labels))
-            )
+        self._label(batch, settled)
         letters = batch.letters + _conflicts(batch, settled)
         if letters:
             parts.telemetry.stage("dead_letter")
             parts.patience.call(lambda: parts.dead_letters.put(letters))
         # The limit is checked once the letters are stored: what an operator has to
-        # look at is then there to be looked at.
-        parts.flood.note(len(batch.records), len(batch.letters))
+        # look at is then there to be looked at. Labels neither count as bad nor dilute.
+        parts.flood.note(len(batch.records) - len(batch.labels), len(batch.letters))
         self._publish(batch.last, [each.stored.document for each in settled if _is_ours(each)])
+
+    def _label(self, batch: Batch, settled: Sequence[Settled]) -> None:
+        """Work the labels of a chunk, and those that its documents already hold."""
+        waited = [each.stored.effect for each in settled if each.stored.effect is not None]
+        if batch.labels or waited:
+            parts = self._parts
+            parts.telemetry.stage("label")
+            parts.telemetry.labelled(parts.labels.note(batch.labels, waited, parts.clock.now_ms()))
 
     def _publish(self, last: Position, documents: list[bytes]) -> None:
         ticket = self._progress.start(last)

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from consumer.adapters.redis.connection import command, connect
 from consumer.adapters.redis.documents import RedisDocuments
@@ -16,14 +19,37 @@ from consumer.adapters.redis.search import count_decisions, count_documents
 from consumer.document import DocumentFormat
 from consumer.errors import Misconfigured, Unavailable
 from consumer.local.redis_server import RedisServer
-from consumer.model import Decision, LabelValue, Outcome, Stored
+from consumer.model import (
+    Decision,
+    Kind,
+    Label,
+    LabelEffect,
+    Labelled,
+    LabelOutcome,
+    LabelValue,
+    Outcome,
+    Stored,
+)
 from consumer.ports import DocumentStore
-from tests.builders import a_label, a_transaction, an_assessment
+from tests.builders import NOON, a_label, a_transaction, an_assessment
 from tests.fakes.documents import FakeDocuments
 
 FORM = DocumentFormat(
     feature_names=("amount", "card_count_1h"), feature_hash="f" * 64, base_currency="EUR"
 )
+
+LABELS = st.builds(
+    lambda identity, days, value: a_label(
+        1,
+        label_id=f"{identity}_{days}_{value}",
+        label=value,
+        label_time=NOON + timedelta(days=days),
+    ),
+    st.sampled_from("ab"),
+    st.integers(1, 3),
+    st.sampled_from(LabelValue),
+)
+Data = st.DataObject
 
 
 class Store(Protocol):
@@ -31,7 +57,7 @@ class Store(Protocol):
 
     port: DocumentStore
 
-    def read(self, transaction_id: str) -> dict[str, object]: ...
+    def read(self, transaction_id: str) -> dict[str, Any]: ...
 
     def alerts(self) -> list[dict[str, object]]: ...
 
@@ -41,8 +67,8 @@ class InMemory:
         self.fake = FakeDocuments(FORM)
         self.port: DocumentStore = self.fake
 
-    def read(self, transaction_id: str) -> dict[str, object]:
-        document: dict[str, object] = orjson.loads(self.fake.documents[transaction_id])
+    def read(self, transaction_id: str) -> dict[str, Any]:
+        document: dict[str, Any] = orjson.loads(self.fake.documents[transaction_id])
         return document
 
     def alerts(self) -> list[dict[str, object]]:
@@ -57,8 +83,8 @@ class InRedis:
         self.store.prepare()
         self.port: DocumentStore = self.store
 
-    def read(self, transaction_id: str) -> dict[str, object]:
-        document: dict[str, object] = orjson.loads(
+    def read(self, transaction_id: str) -> dict[str, Any]:
+        document: dict[str, Any] = orjson.loads(
             command(self.client, "JSON.GET", f"tx:{transaction_id}")
         )
         return document
@@ -81,6 +107,10 @@ def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "fake":
         return InMemory()
     return InRedis(request.getfixturevalue("client"))
+
+
+def outcomes(store: Store, *labels: Label) -> list[str]:
+    return [labelled.outcome for labelled in store.port.label(labels)]
 
 
 def test_a_new_transaction_is_stored_with_all_it_was_decided_on(store: Store) -> None:
@@ -131,16 +161,135 @@ def test_the_newest_label_stands(store: Store) -> None:
     store.port.decide([an_assessment(1)])
     newest = a_label(1)
     older = a_label(
-        1, label=LabelValue.LEGITIMATE, label_time=newest.label_time - timedelta(days=1)
+        1,
+        label_id="label_0",
+        label=LabelValue.LEGITIMATE,
+        label_time=newest.label_time - timedelta(days=1),
     )
-    assert store.port.label([newest, older]) == [True, True]
-    label = store.read("tx_1")["label"]
-    assert isinstance(label, dict)
-    assert label["label"] == "fraud"
+    assert outcomes(store, newest, older, newest) == ["applied", "superseded", "repeated"]
+    assert store.read("tx_1")["label"] == {
+        "id": "label_1",
+        "label": "fraud",
+        "source": "chargeback",
+        "time_ms": int(newest.label_time.timestamp() * 1000),
+    }
 
 
-def test_a_label_without_its_document_is_reported(store: Store) -> None:
-    assert store.port.label([a_label(404)]) == [False]
+def test_of_two_labels_of_one_time_the_greater_id_stands(store: Store) -> None:
+    store.port.decide([an_assessment(1)])
+    assert outcomes(store, a_label(1, label_id="b"), a_label(1, label_id="a")) == [
+        "applied",
+        "superseded",
+    ]
+    assert outcomes(store, a_label(1, label_id="c")) == ["applied"]
+
+
+def test_a_label_tells_whose_state_it_changes(store: Store) -> None:
+    event = a_transaction(1, device_id="device_1", event_time=NOON)
+    store.port.decide([an_assessment(1, transaction=event)])
+    (labelled,) = store.port.label([a_label(1)])
+    assert labelled.effect == LabelEffect(
+        transaction_id=event.transaction_id,
+        label_id="label_1",
+        fraud=True,
+        label_time_ms=int(a_label(1).label_time.timestamp() * 1000),
+        event_time_s=int(NOON.timestamp()),
+        keys={"card_id": "card_1", "merchant_id": "merchant_1", "device_id": "device_1"},
+    )
+
+
+def test_the_effect_of_a_future_event_is_at_its_arrival(store: Store) -> None:
+    event = a_transaction(1, event_time=NOON + timedelta(days=1))
+    store.port.decide([an_assessment(1, transaction=event)])
+    (labelled,) = store.port.label([a_label(1)])
+    assert labelled.effect is not None
+    assert labelled.effect.event_time_s == an_assessment(1).origin.arrival_ms // 1000
+
+
+@pytest.mark.parametrize("kind", [Kind.REFUND, Kind.REVERSAL])
+def test_a_label_of_no_purchase_changes_no_state(store: Store, kind: Kind) -> None:
+    store.port.decide([an_assessment(1, transaction=a_transaction(1, kind=kind))])
+    (labelled,) = store.port.label([a_label(1)])
+    assert labelled == Labelled(LabelOutcome.APPLIED)
+
+
+def test_a_label_waits_for_its_transaction(store: Store) -> None:
+    assert store.port.label([a_label(1)]) == [Labelled(LabelOutcome.UNMATCHED)]
+    (stored,) = store.port.decide([an_assessment(1)])
+    assert stored.stored is Stored.CREATED
+    assert orjson.loads(stored.document)["label"] == store.read("tx_1")["label"]
+    assert stored.effect is not None
+    assert stored.effect.label_id == "label_1"
+    assert outcomes(store, a_label(1)) == ["repeated"]
+
+
+def test_a_label_waits_for_a_transaction_that_is_flagged_too(store: Store) -> None:
+    store.port.label([a_label(1)])
+    flagged = an_assessment(1, decision=Decision(Outcome.DECLINE, ("fraud_score_high",)))
+    (stored,) = store.port.decide([flagged])
+    assert stored.effect is not None
+    assert len(store.alerts()) == 1
+
+
+def test_a_redelivered_transaction_tells_its_label_again(store: Store) -> None:
+    store.port.label([a_label(1)])
+    (first,) = store.port.decide([an_assessment(1)])
+    (again,) = store.port.decide([an_assessment(1)])
+    assert again.stored is Stored.EXISTING
+    assert again.effect == first.effect
+
+
+def test_a_conflict_tells_no_label(store: Store) -> None:
+    store.port.decide([an_assessment(1)])
+    store.port.label([a_label(1)])
+    other = an_assessment(1, transaction=a_transaction(1, digest="e" * 64))
+    (stored,) = store.port.decide([other])
+    assert (stored.stored, stored.effect) == (Stored.CONFLICT, None)
+
+
+@given(st.lists(st.sampled_from("LLLT"), min_size=1), st.data())
+def test_in_any_order_the_newest_label_ends_on_the_document(order: list[str], data: Data) -> None:
+    check_any_order(InMemory(), order, data)
+
+
+@given(st.lists(st.sampled_from("LLLT"), min_size=1), st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_any_order_the_newest_label_ends_on_the_document_in_redis(
+    client: redis.Redis, order: list[str], data: Data
+) -> None:
+    check_any_order(InRedis(client), order, data)
+
+
+def check_any_order(store: Store, order: list[str], data: Data) -> None:
+    """Labels before, after, twice and corrected; the effects that were told lead to the newest."""
+    said: dict[str, Label] = {}
+    told: list[LabelEffect] = []
+    for step in order:
+        if step == "T":
+            (stored,) = store.port.decide([an_assessment(1)])
+            told += [stored.effect] if stored.effect else []
+            continue
+        label = data.draw(LABELS)
+        said[label.label_id] = label
+        (labelled,) = store.port.label([label])
+        told += [labelled.effect] if labelled.effect else []
+    store.port.decide([an_assessment(1)])
+    newest = max(said.values(), key=lambda label: (label.label_time, label.label_id), default=None)
+    noted = store.read("tx_1").get("label")
+    assert (noted and noted["id"]) == (newest and newest.label_id)
+    if "T" in order and newest is not None and told:
+        last = max(told, key=lambda effect: (effect.label_time_ms, effect.label_id))
+        assert last.label_id == newest.label_id
+        assert last.fraud is (newest.label is LabelValue.FRAUD)
+
+
+def test_a_waiting_label_has_a_lifetime_in_the_slot_of_its_document(client: redis.Redis) -> None:
+    store = InRedis(client)
+    store.port.label([a_label(1)])
+    assert 0 < client.ttl("unmatched:{tx:tx_1}") <= 3600
+    assert key_slot(b"unmatched:{tx:tx_1}") == key_slot(b"tx:tx_1")
+    store.port.decide([an_assessment(1)])
+    assert client.keys("unmatched:*") == []
 
 
 def test_a_document_has_a_lifetime_and_the_time_it_was_stored(client: redis.Redis) -> None:

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 
 import orjson
 
-from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
+from consumer.document import DocumentFormat, build_alert, build_document
 from consumer.errors import Unavailable
-from consumer.model import Assessment, Label, Outcome, Stored, StoredDecision
+from consumer.labels import build_label, read_effect
+from consumer.model import (
+    Assessment,
+    Label,
+    Labelled,
+    LabelOutcome,
+    Outcome,
+    Stored,
+    StoredDecision,
+)
 
 
 class FakeDocuments:
@@ -16,6 +25,7 @@ class FakeDocuments:
         self._form = form
         self.documents: dict[str, bytes] = {}
         self.alerts: list[bytes] = []
+        self.waiting: dict[str, bytes] = {}
         self.failures = 0
 
     def fail(self, times: int) -> None:
@@ -25,7 +35,7 @@ class FakeDocuments:
         self._answer()
         return [self._decide(assessment) for assessment in assessments]
 
-    def label(self, labels: Sequence[Label]) -> list[bool]:
+    def label(self, labels: Sequence[Label]) -> list[Labelled]:
         self._answer()
         return [self._label(label) for label in labels]
 
@@ -39,20 +49,38 @@ class FakeDocuments:
         known = self.documents.get(transaction.transaction_id)
         if known is None:
             document = build_document(assessment, self._form)
+            waiting = self.waiting.pop(transaction.transaction_id, None)
+            if waiting is not None:
+                document = document[:-1] + b',"label":' + waiting + b"}"
             self.documents[transaction.transaction_id] = document
             if assessment.decision.outcome is not Outcome.APPROVE:
                 self.alerts.append(build_alert(assessment))
-            return StoredDecision(Stored.CREATED, document)
-        same = orjson.loads(known)["digest"] == transaction.digest
-        return StoredDecision(Stored.EXISTING if same else Stored.CONFLICT, known)
+            return StoredDecision(Stored.CREATED, document, read_effect(orjson.loads(document)))
+        stored = orjson.loads(known)
+        if stored["digest"] != transaction.digest:
+            return StoredDecision(Stored.CONFLICT, known)
+        return StoredDecision(Stored.EXISTING, known, read_effect(stored))
 
-    def _label(self, label: Label) -> bool:
-        known = self.documents.get(label.transaction_id)
+    def _label(self, label: Label) -> Labelled:
+        body, known = build_label(label), self.documents.get(label.transaction_id)
         if known is None:
-            return False
+            waiting = self.waiting.get(label.transaction_id)
+            if waiting is None or _rank(orjson.loads(waiting), body) is LabelOutcome.APPLIED:
+                self.waiting[label.transaction_id] = body
+            return Labelled(LabelOutcome.UNMATCHED)
         document = orjson.loads(known)
-        time_ms = milliseconds(label.label_time)
-        if document.get("label", {"time_ms": -1})["time_ms"] < time_ms:
-            document["label"] = {"label": label.label, "source": label.source, "time_ms": time_ms}
+        outcome = LabelOutcome.APPLIED
+        if "label" in document:
+            outcome = _rank(document["label"], body)
+        if outcome is LabelOutcome.APPLIED:
+            document["label"] = orjson.loads(body)
             self.documents[label.transaction_id] = orjson.dumps(document)
-        return True
+        return Labelled(outcome, read_effect(document))
+
+
+def _rank(known: dict[str, object], body: bytes) -> LabelOutcome:
+    said = orjson.loads(body)
+    if said["id"] == known["id"]:
+        return LabelOutcome.REPEATED
+    newest = max(known, said, key=lambda label: (label["time_ms"], label["id"]))
+    return LabelOutcome.APPLIED if newest is said else LabelOutcome.SUPERSEDED

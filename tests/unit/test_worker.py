@@ -12,7 +12,8 @@ from consumer.document import DocumentFormat
 from consumer.engine import Engine, Settled
 from consumer.errors import Held, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake
-from consumer.model import DeadLetter, Position, Record, Scores, ShardId
+from consumer.labels import Labels
+from consumer.model import DeadLetter, LabelOutcome, Position, Record, Scores, ShardId
 from consumer.patience import Patience
 from consumer.settings import DecisionSettings, Events
 from consumer.settings import Worker as WorkerSettings
@@ -76,10 +77,11 @@ class KeptLetters:
 
 
 class Silence:
-    """Telemetry that keeps only the stages."""
+    """Telemetry that keeps the stages and what became of labels."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
+        self.labels: list[LabelOutcome] = []
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
         self.stages.append(stage)
@@ -89,7 +91,9 @@ class Silence:
     def stage(self, name: str) -> None: ...
     def sorted(self, batch: Batch) -> None: ...
     def settled(self, settled: Sequence[Settled]) -> None: ...
-    def labelled(self, known: Sequence[bool]) -> None: ...
+    def labelled(self, outcomes: Sequence[LabelOutcome]) -> None:
+        self.labels += outcomes
+
     def progressed(self, position: Position | None, millis_behind: int | None) -> None: ...
     def checkpointed(self, position: Position) -> None: ...
 
@@ -116,14 +120,15 @@ class Bench:
             clock=self.clock,
             timing=self.telemetry,
         )
+        patience = Patience(self.clock, self.clock.sleep, 5.0, lambda _error, _waited: None)
         parts = WorkerParts(
             intake=Intake(DecodeRules.of(Events()), TTL_MS),
             flood=FloodLimit(limit_share, 100),
             engine=engine,
-            documents=self.documents,
+            labels=Labels(self.documents, None, patience, TTL_MS),
             dead_letters=self.letters,
             sink=self.sink if sink else None,
-            patience=Patience(self.clock, self.clock.sleep, 5.0, lambda _error, _waited: None),
+            patience=patience,
             telemetry=self.telemetry,
             clock=self.clock,
         )
@@ -331,18 +336,40 @@ def test_without_firehose_a_stored_decision_is_enough() -> None:
 
 def test_a_label_is_noted_on_its_document() -> None:
     bench = Bench()
-    label = orjson.dumps(
+    bench.deliver(bench.record(1), bench.record(2, a_label_event(1)))
+    assert orjson.loads(bench.documents.documents["tx_1"])["label"]["label"] == "fraud"
+    assert bench.checkpoints == [Position(2)]
+
+
+def a_label_event(number: int) -> bytes:
+    return orjson.dumps(
         {
             "type": "label",
-            "transaction_id": "tx_1",
+            "transaction_id": f"tx_{number}",
             "label": "fraud",
             "label_time": "2026-09-05T12:00:00Z",
             "source": "chargeback",
         }
     )
-    bench.deliver(bench.record(1), bench.record(2, label))
+
+
+def test_a_label_that_comes_first_is_in_the_document_of_its_transaction() -> None:
+    bench = Bench(chunk_size=1)
+    bench.deliver(bench.record(1, a_label_event(1)), bench.record(2, an_event(1)))
     assert orjson.loads(bench.documents.documents["tx_1"])["label"]["label"] == "fraud"
-    assert bench.checkpoints == [Position(2)]
+    assert bench.telemetry.labels == [LabelOutcome.UNMATCHED]
+
+
+def test_labels_without_transactions_neither_hold_the_daemon_nor_hide_a_flood() -> None:
+    bench = Bench(chunk_size=100)
+    bench.deliver(*(bench.record(number, a_label_event(number)) for number in range(1, 301)))
+    assert bench.checkpoints == [Position(300)]
+    mixed = [
+        bench.record(number, b"{" if number % 2 else a_label_event(number))
+        for number in range(301, 501)
+    ]
+    with pytest.raises(Held, match="100 of the last 100"):
+        bench.deliver(*mixed)
 
 
 @pytest.mark.parametrize("outage", [FakeFeatures.fail, FakeDocuments.fail])

@@ -4,7 +4,9 @@ Decision documents in Redis: RedisJSON, an index, and the alerts stream.
 ``tx:<transaction_id>`` is written by one server-side function that writes only
 when the key is absent, so two owners of a shard cannot both decide. The same
 call sets the lifetime, stamps the server's time as ``stored_ms`` and appends to
-the alerts stream, so a crash leaves no document without them.
+the alerts stream, so a crash leaves no document without them. A label that came
+before its document waits as ``unmatched:{tx:<transaction_id>}``, in the document's
+slot, and the same call takes it over.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +18,12 @@ import redis
 from consumer.adapters.redis.connection import command, refuse_eviction, translated
 from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
 from consumer.errors import Misconfigured, Problem
+from consumer.labels import build_label, read_effect
 from consumer.model import (
     Assessment,
     Label,
+    Labelled,
+    LabelOutcome,
     Outcome,
     Stored,
     StoredDecision,
@@ -30,7 +35,22 @@ INDEX = "idx:tx"
 PREFIX = "tx:"
 ALERTS = "alerts"
 
-_LIBRARY = """#!lua name=fraudstream_documents_1
+_LIBRARY = """#!lua name=fraudstream_documents_2
+local function rank(known, time, id)
+  if not known then
+    return 'applied'
+  end
+  local known_time = tonumber(string.match(known, '"time_ms":(%d+)') or -1)
+  local known_id = string.match(known, '"id":"([^"]*)"') or ''
+  if known_id == id then
+    return 'repeated'
+  end
+  if known_time > time or (known_time == time and known_id > id) then
+    return 'superseded'
+  end
+  return 'applied'
+end
+
 local function decide(keys, args)
   local t = redis.call('TIME')
   local stored = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
@@ -40,28 +60,40 @@ local function decide(keys, args)
   end
   redis.call('EXPIRE', keys[1], args[1])
   if args[3] then
-    redis.call('XADD', keys[2], 'MAXLEN', '~', args[3], '*', 'alert', args[4])
+    redis.call('XADD', keys[3], 'MAXLEN', '~', args[3], '*', 'alert', args[4])
   end
-  return false
+  local waiting = redis.call('GET', keys[2])
+  if not waiting then
+    return false
+  end
+  redis.call('JSON.SET', keys[1], '$.label', waiting)
+  redis.call('DEL', keys[2])
+  return {waiting}
 end
 
 local function label(keys, args)
-  local times = redis.call('JSON.GET', keys[1], '$.label.time_ms')
-  if not times then
-    return 0
+  local time, id, body, ttl = tonumber(args[1]), args[2], args[3], args[4]
+  local known = redis.call('JSON.GET', keys[1], '$.label')
+  if not known then
+    if rank(redis.call('GET', keys[2]), time, id) == 'applied' then
+      redis.call('SET', keys[2], body, 'EX', ttl)
+    end
+    return false
   end
-  local known = string.match(times, '%d+')
-  if known == nil or tonumber(known) < tonumber(args[1]) then
-    redis.call('JSON.SET', keys[1], '$.label', args[2])
+  local outcome = known == '[]' and 'applied' or rank(known, time, id)
+  if outcome == 'applied' then
+    redis.call('JSON.SET', keys[1], '$.label', body)
   end
-  return 1
+  local document = redis.call('JSON.GET', keys[1],
+    'transaction_id', 'transaction', 'event_ms', 'origin', 'label')
+  return {outcome, document}
 end
 
-redis.register_function('fraudstream_decide_1', decide)
-redis.register_function('fraudstream_label_1', label)
+redis.register_function('fraudstream_decide_2', decide)
+redis.register_function('fraudstream_label_2', label)
 """
-_DECIDE = "fraudstream_decide_1"
-_LABEL = "fraudstream_label_1"
+_DECIDE = "fraudstream_decide_2"
+_LABEL = "fraudstream_label_2"
 
 _CREATE_INDEX = (
     *("FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA"),
@@ -128,24 +160,29 @@ class RedisDocuments:
         return [
             StoredDecision(Stored.CREATED, document)
             if reply is None
-            else StoredDecision(_compare(assessment.transaction, reply), reply)
+            else _read_decision(assessment.transaction, document, reply)
             for assessment, document, reply in zip(assessments, documents, replies, strict=True)
         ]
 
-    def label(self, labels: Sequence[Label]) -> list[bool]:
-        """Note each label on its document when it is the newest; False where none exists."""
+    def label(self, labels: Sequence[Label]) -> list[Labelled]:
+        """
+        Note each label on its document, or keep it until its transaction comes.
+
+        One round trip. Sending a label again changes nothing. Raises Unavailable.
+        """
 
         def send() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
             for label in labels:
-                time_ms = milliseconds(label.label_time)
-                body = orjson.dumps(
-                    {"label": label.label, "source": label.source, "time_ms": time_ms}
+                key = PREFIX + label.transaction_id
+                time_ms = str(milliseconds(label.label_time))
+                pipeline.fcall(
+                    *(_LABEL, 2, key, _waiting_key(key)),
+                    *(time_ms, label.label_id, build_label(label), self._ttl),
                 )
-                pipeline.fcall(_LABEL, 1, PREFIX + label.transaction_id, str(time_ms), body)
             return _checked(pipeline.execute(raise_on_error=False))
 
-        return [reply == 1 for reply in self._call(send)]
+        return [_read_labelled(reply) for reply in self._call(send)]
 
     def read(self, transaction_id: TransactionId) -> bytes | None:
         """The stored document, or None when there is none (any more). Raises Unavailable."""
@@ -157,12 +194,14 @@ class RedisDocuments:
         pipeline = self._client.pipeline(transaction=False)
         for assessment, document in zip(assessments, documents, strict=True):
             key = PREFIX + assessment.transaction.transaction_id
+            keys = (key, _waiting_key(key))
             if assessment.decision.outcome is Outcome.APPROVE:
-                pipeline.fcall(_DECIDE, 1, key, self._ttl, document)
+                pipeline.fcall(_DECIDE, 2, *keys, self._ttl, document)
             else:
                 alert = build_alert(assessment)
                 pipeline.fcall(
-                    _DECIDE, 2, key, ALERTS, self._ttl, document, self._alerts_max_length, alert
+                    *(_DECIDE, 3, *keys, ALERTS, self._ttl, document),
+                    *(self._alerts_max_length, alert),
                 )
         return _checked(pipeline.execute(raise_on_error=False))
 
@@ -203,6 +242,24 @@ def _checked(replies: list[Any]) -> list[Any]:
     return replies
 
 
-def _compare(transaction: Transaction, document: bytes) -> Stored:
-    same = orjson.loads(document)["digest"] == transaction.digest
-    return Stored.EXISTING if same else Stored.CONFLICT
+def _waiting_key(document_key: str) -> str:
+    """Where a label waits for a document: a hash tag keeps it in the document's slot."""
+    return f"unmatched:{{{document_key}}}"
+
+
+def _read_decision(transaction: Transaction, sent: bytes, reply: Any) -> StoredDecision:
+    """What a reply says: the document that stood before, or the label that waited for ours."""
+    if isinstance(reply, list):
+        document = sent[:-1] + b',"label":' + reply[0] + b"}"
+        return StoredDecision(Stored.CREATED, document, read_effect(orjson.loads(document)))
+    known = orjson.loads(reply)
+    if known["digest"] != transaction.digest:
+        return StoredDecision(Stored.CONFLICT, reply)
+    return StoredDecision(Stored.EXISTING, reply, read_effect(known))
+
+
+def _read_labelled(reply: Any) -> Labelled:
+    if reply is None:
+        return Labelled(LabelOutcome.UNMATCHED)
+    outcome, document = reply
+    return Labelled(LabelOutcome(outcome.decode()), read_effect(orjson.loads(document)))
