@@ -42,16 +42,20 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
             RedisServer(modules=False, port=port, directory=tmp_path).start()
 
 
-def test_a_killed_parent_takes_its_server_along() -> None:
+def test_a_killed_parent_takes_its_server_along(tmp_path: Path) -> None:
     script = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from consumer.local.redis_server import RedisServer\n"
-        "server = RedisServer(modules=False).start()\n"
+        "server = RedisServer(modules=False, directory=Path(sys.argv[1])).start()\n"
         "print(server.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
