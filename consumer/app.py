@@ -238,11 +238,11 @@ def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -
     return Scorer(
         fraud,
         anomaly,
-        deadline_s=settings.scoring.deadline_ms / 1000,
-        threads=settings.scoring.threads,
+        settings.scoring,
         clock=clock,
         on_error=telemetry.endpoint_failed,
         observe_seconds=telemetry.endpoint_answered,
+        on_breaker=telemetry.breaker_changed,
     )
 
 

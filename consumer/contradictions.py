@@ -84,6 +84,13 @@ def _scoring(settings: Settings) -> Iterator[Contradiction]:
             repr(scoring.anomaly.name),
             "another endpoint than scoring.fraud.name",
         )
+    if scoring.breaker.minimum > scoring.breaker.window:
+        yield Contradiction(
+            "scoring.breaker.minimum",
+            ("scoring.breaker.window",),
+            str(scoring.breaker.minimum),
+            f"at most scoring.breaker.window ({scoring.breaker.window}), or it never opens",
+        )
     if scoring.connect_timeout_ms > scoring.deadline_ms:
         yield Contradiction(
             "scoring.connect_timeout_ms",

@@ -1,5 +1,6 @@
 """Scores to an outcome with its reasons: a pure function of scores and settings."""
 
+from consumer.degraded import decide_degraded
 from consumer.model import Decision, Outcome, Scores
 from consumer.settings import DecisionSettings
 
@@ -9,13 +10,13 @@ ANOMALY_REVIEW = "anomaly_score_high"
 DEGRADED = "score_missing"
 
 
-def decide(scores: Scores, policy: DecisionSettings) -> Decision:
+def decide(scores: Scores, policy: DecisionSettings, base_amount_minor: int) -> Decision:
     """
     The strongest outcome that any score asks for, reasons strongest first.
 
     Thresholds are inclusive. A missing score asks for nothing by itself; only
     when nothing else speaks against the transaction does the policy for
-    degraded decisions apply.
+    degraded decisions apply, which may look at *base_amount_minor*.
     """
     reasons = []
     outcome = Outcome.APPROVE
@@ -30,6 +31,6 @@ def decide(scores: Scores, policy: DecisionSettings) -> Decision:
         reasons.append(ANOMALY_REVIEW)
     if scores.degraded:
         if outcome is Outcome.APPROVE:
-            outcome = Outcome(policy.degraded)
+            outcome = decide_degraded(policy, base_amount_minor)
         reasons.append(DEGRADED)
     return Decision(outcome=outcome, reasons=tuple(reasons))

@@ -135,7 +135,7 @@ class Engine:
                 origin=incoming.origin,
                 observation=observation,
                 scores=row,
-                decision=decide(row, self._policy),
+                decision=decide(row, self._policy, incoming.transaction.base_amount_minor),
                 decided_ms=now_ms,
                 future=incoming.future,
             )

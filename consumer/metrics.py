@@ -49,6 +49,9 @@ CONFLICTS = "fraudstream_conflicts_total"
 LABELS = "fraudstream_labels_total"
 # Seconds of one request to a model endpoint.
 ENDPOINT_SECONDS = "fraudstream_endpoint_seconds"
+# The circuit breaker of a model endpoint: 0 closed, 1 half-open, 2 open (its score is not
+# asked for); the worst of the workers.
+BREAKER_STATE = "fraudstream_breaker_state"
 # Times the KCL and all its workers were ended and started again, by cause.
 RESTARTS = "fraudstream_restarts_total"
 # Always 1; the labels name the versions.
@@ -98,6 +101,13 @@ class Metrics:
         self.conflicts = counter(CONFLICTS, "Transactions decided before with other content")
         self.labels = counter(LABELS, "Labels by outcome", "outcome")
         self.endpoint_seconds = seconds(ENDPOINT_SECONDS, "Seconds of an endpoint", "endpoint")
+        self.breaker_state = Gauge(
+            BREAKER_STATE,
+            "0 closed, 1 half-open, 2 open",
+            ("endpoint",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -3,26 +3,33 @@ Both endpoints, in parallel, until the chunk's deadline.
 
 A chunk's vectors are encoded once and cut into requests that respect each
 endpoint's limits. What has not arrived at the deadline is missing: its rows are
-decided without it and say why. Nothing is shared between chunks but the threads,
-and each endpoint has threads of its own, so that one that hangs cannot hold up
-the other.
+decided without it and say why. Nothing is shared between chunks but the threads
+and the breakers, and each endpoint has its own of both, so that one that hangs
+cannot hold up the other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 
 import orjson
 
+from consumer.breaker import Breaker, BreakerPolicy, BreakerState, Permit
 from consumer.clock import Clock
 from consumer.errors import Unavailable
 from consumer.model import Scores
 from consumer.pool import BoundedPool
 from consumer.ports import Endpoint
+from consumer.settings import BreakerSettings
+from consumer.settings import Scoring as ScoringSettings
 
 # A chunk of 1,000 rows makes ten requests of 100, and two chunks may be under way.
 # Far more only wait when every thread is stuck, and then waiting is of no use.
 _WAITING = 32
+_BREAKER_OPEN = "breaker_open"
 
 
 def encode_rows(rows: Sequence[Sequence[float]]) -> list[bytes]:
@@ -41,20 +48,69 @@ def encode_rows(rows: Sequence[Sequence[float]]) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Answer:
+    """One score a row, and how long they took."""
+
+    scores: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Lane:
-    """An endpoint and the threads that wait for it."""
+    """An endpoint, the threads that wait for it, and what became of its newest requests."""
 
     endpoint: Endpoint
     pool: BoundedPool
+    gate: "_Gate"
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The rows (by index) that travel together to one endpoint; no future when refused."""
+    """
+    The rows (by index) that travel together to one endpoint.
 
-    endpoint: str
+    Without a permit it was not sent, because the breaker is open; without a
+    future, because every thread is busy.
+    """
+
+    lane: _Lane
     rows: tuple[int, ...]
-    future: Future[list[float]] | None
+    permit: Permit | None
+    future: Future[_Answer] | None
+
+
+class _Gate:
+    """The breaker of one endpoint on a clock, for several threads, with its changes told."""
+
+    def __init__(
+        self,
+        policy: BreakerPolicy,
+        slow_s: float,
+        clock: Clock,
+        on_change: Callable[[BreakerState], None],
+    ) -> None:
+        self._breaker = Breaker(policy)
+        self._slow_s = slow_s
+        self._clock = clock
+        self._on_change = on_change
+        self._lock = Lock()
+
+    def permit(self) -> Permit | None:
+        with self._lock, self._telling():
+            return self._breaker.permit(self._clock.monotonic_s())
+
+    def record(self, permit: Permit, answer: _Answer | str) -> None:
+        failed = isinstance(answer, str)
+        slow = not isinstance(answer, str) and answer.seconds >= self._slow_s
+        with self._lock, self._telling():
+            self._breaker.record(permit, self._clock.monotonic_s(), failed=failed, slow=slow)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        before = self._breaker.state
+        yield
+        if self._breaker.state is not before:
+            self._on_change(self._breaker.state)
 
 
 class PendingScores:
@@ -87,52 +143,67 @@ class PendingScores:
             for fine in self._encodable
         ]
         for request in self._requests:
-            answer = _collect(request.future)
+            name, answer = request.lane.endpoint.name, self._answer(request)
             if isinstance(answer, str):
-                self._on_error(request.endpoint, answer)
                 for row in request.rows:
-                    causes[row].append(f"{request.endpoint}:{answer}")
+                    causes[row].append(f"{name}:{answer}")
             else:
-                for row, score in zip(request.rows, answer, strict=True):
-                    scores[row][request.endpoint] = score
+                for row, score in zip(request.rows, answer.scores, strict=True):
+                    scores[row][name] = score
         return [
             Scores(found.get("fraud"), found.get("anomaly"), tuple(cause))
             for found, cause in zip(scores, causes, strict=True)
         ]
+
+    def _answer(self, request: _Request) -> _Answer | str:
+        """The answer, or the cause of its absence; the breaker hears of what was permitted."""
+        if request.permit is None:
+            return _BREAKER_OPEN
+        answer = _collect(request.future)
+        request.lane.gate.record(request.permit, answer)
+        if isinstance(answer, str):
+            self._on_error(request.lane.endpoint.name, answer)
+        return answer
 
 
 class Scorer:
     """
     Sends chunks to the fraud and the anomaly endpoint.
 
-    *threads* are the requests in flight at most, half of them an endpoint's.
+    Of ``settings.threads``, the requests in flight at most, each endpoint has half.
     ``on_error(endpoint, cause)`` hears of every request without a usable answer
     in time, ``observe_seconds(endpoint, seconds)`` of the duration of every
-    request that was sent; the second is called from the threads.
+    request that was sent, from the threads, and ``on_breaker(endpoint, state)``
+    of every change of a breaker's state.
     """
 
-    def __init__(  # noqa: PLR0913 - two endpoints, two limits, the clock and two hooks
+    def __init__(  # noqa: PLR0913 - two endpoints, the settings, the clock and three hooks
         self,
         fraud: Endpoint,
         anomaly: Endpoint,
+        settings: ScoringSettings,
         *,
-        deadline_s: float,
-        threads: int,
         clock: Clock,
         on_error: Callable[[str, str], None],
         observe_seconds: Callable[[str, float], None],
+        on_breaker: Callable[[str, BreakerState], None],
     ) -> None:
+        self._deadline_s = settings.deadline_ms / 1000
+        self._clock = clock
+        threads = max(1, settings.threads // 2)
         self._lanes = tuple(
             _Lane(
                 endpoint,
-                BoundedPool(
-                    f"score-{endpoint.name}", threads=max(1, threads // 2), waiting=_WAITING
+                BoundedPool(f"score-{endpoint.name}", threads=threads, waiting=_WAITING),
+                _Gate(
+                    policy_of(settings.breaker),
+                    self._deadline_s * settings.breaker.slow_after,
+                    clock,
+                    partial(on_breaker, endpoint.name),
                 ),
             )
             for endpoint in (fraud, anomaly)
         )
-        self._deadline_s = deadline_s
-        self._clock = clock
         self._on_error = on_error
         self._observe_seconds = observe_seconds
 
@@ -143,7 +214,8 @@ class Scorer:
         *inference_id*, at most 56 ASCII characters, should be the same for the
         same rows; a request that does not begin with the first row adds the
         number of the row it begins with. Never blocks: requests that find no
-        place are ``saturated`` at once.
+        place are ``saturated`` at once, and those to an endpoint that is left
+        alone for a while are ``breaker_open``.
         """
         deadline_s = self._clock.monotonic_s() + self._deadline_s
         lines = encode_rows(rows)
@@ -171,17 +243,33 @@ class Scorer:
         inference_id: str,
     ) -> _Request:
         endpoint = lane.endpoint
+        permit = lane.gate.permit()
+        if permit is None:
+            return _Request(lane, part, None, None)
         body = [lines[row] for row in part]
         name = f"{inference_id}-{part[0]}" if part[0] else inference_id
 
-        def invoke() -> list[float]:
+        def invoke() -> _Answer:
             started_s = self._clock.monotonic_s()
             try:
-                return endpoint.invoke(body, deadline_s, name)
+                scores = endpoint.invoke(body, deadline_s, name)
             finally:
                 self._observe_seconds(endpoint.name, self._clock.monotonic_s() - started_s)
+            return _Answer(scores, self._clock.monotonic_s() - started_s)
 
-        return _Request(endpoint.name, part, lane.pool.submit(invoke))
+        return _Request(lane, part, permit, lane.pool.submit(invoke))
+
+
+def policy_of(settings: BreakerSettings) -> BreakerPolicy:
+    """The breaker's policy in *settings*."""
+    return BreakerPolicy(
+        window=settings.window,
+        minimum=settings.minimum,
+        failure_share=settings.failure_share,
+        slow_share=settings.slow_share,
+        open_s=settings.open_s,
+        probes=settings.probes,
+    )
 
 
 def _split(
@@ -206,8 +294,8 @@ def _split(
         yield tuple(part)
 
 
-def _collect(future: Future[list[float]] | None) -> list[float] | str:
-    """Return the scores, or the cause of their absence."""
+def _collect(future: Future[_Answer] | None) -> _Answer | str:
+    """Return the answer, or the cause of their absence."""
     if future is None:
         return "saturated"
     if not future.done():

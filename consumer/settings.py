@@ -38,6 +38,7 @@ def _check_pattern(pattern: str) -> str:
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 Milliseconds = Annotated[int, Field(gt=0)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
@@ -172,6 +173,26 @@ class EndpointSettings(Section):
     )
 
 
+class BreakerSettings(Section):
+    """When an endpoint is left alone for a while, and how it is tried again."""
+
+    window: Annotated[int, Field(ge=1)] = Field(
+        40, description="Newest requests that are looked at, an endpoint and worker"
+    )
+    minimum: Annotated[int, Field(ge=1)] = Field(
+        10, description="Requests there have to be before it opens; at most window"
+    )
+    failure_share: Share = Field(0.5, description="Opens when this share of them failed")
+    slow_share: Share = Field(0.9, description="Opens when this share of them was slow")
+    slow_after: Share = Field(
+        0.8, description="A request is slow from this share of scoring.deadline_ms on"
+    )
+    open_s: Seconds = Field(5.0, description="Rest before it is tried again")
+    probes: Annotated[int, Field(ge=1)] = Field(
+        3, description="Requests that try it; all have to succeed, or it rests once more"
+    )
+
+
 class Scoring(Section):
     """The two endpoints and what may be spent on waiting for them."""
 
@@ -188,6 +209,7 @@ class Scoring(Section):
     )
     connect_timeout_ms: Milliseconds = Field(100, description="Longest wait for a connection")
     threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
+    breaker: BreakerSettings = BreakerSettings()
 
 
 class DecisionSettings(Section):
@@ -198,8 +220,15 @@ class DecisionSettings(Section):
     anomaly_review: Annotated[float, Field(ge=0.0)] = Field(
         3.0, description="Review at or above this anomaly score; calibrate it per model"
     )
-    degraded: Literal["approve", "review"] = Field(
-        "review", description="Outcome where a missing score leaves the decision open"
+    degraded: Literal["rules_only", "review", "approve_below"] = Field(
+        "review",
+        description="Where a missing score leaves the decision open: rules_only approves, "
+        "review asks people, approve_below approves small amounts and reviews the rest",
+    )
+    degraded_approve_below_minor: Annotated[int, Field(ge=0)] = Field(
+        5_000,
+        description="What approve_below calls small: less than this, in minor units (cents) of "
+        "events.base_currency",
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 from prometheus_client import Counter as PrometheusCounter
 
+from consumer.breaker import BreakerState
 from consumer.clock import Clock
 from consumer.engine import Settled
 from consumer.errors import Unavailable
@@ -35,6 +36,8 @@ class WorkerTelemetry:
         self._entities = tuple(entities)
         self._log = get_logger(__name__)
         self._shard_id = ShardId("")
+        for endpoint in ("fraud", "anomaly"):
+            metrics.breaker_state.labels(endpoint).set(BreakerState.CLOSED)
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
         """Measure the block as *stage*."""
@@ -71,6 +74,12 @@ class WorkerTelemetry:
     def endpoint_answered(self, endpoint: str, seconds: float) -> None:
         """A request to a model ended, well or not, after *seconds*."""
         self._metrics.endpoint_seconds.labels(endpoint).observe(seconds)
+
+    def breaker_changed(self, endpoint: str, state: BreakerState) -> None:
+        """The breaker of a model's endpoint opened, half-opened or closed."""
+        self._metrics.breaker_state.labels(endpoint).set(state)
+        log = self._log.info if state is BreakerState.CLOSED else self._log.warning
+        log("breaker changed", endpoint=endpoint, state=state.name.lower())
 
     def sorted(self, batch: Batch) -> None:
         """A chunk was decoded."""

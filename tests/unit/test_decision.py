@@ -5,6 +5,7 @@ from consumer.model import Outcome, Scores
 from consumer.settings import DecisionSettings
 
 POLICY = DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.0)
+AMOUNT = 1_250
 
 
 @pytest.mark.parametrize(
@@ -21,25 +22,29 @@ POLICY = DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.
 def test_the_strongest_outcome_any_score_asks_for_stands(
     fraud: float, anomaly: float, outcome: Outcome, reasons: tuple[str, ...]
 ) -> None:
-    decision = decide(Scores(fraud, anomaly), POLICY)
+    decision = decide(Scores(fraud, anomaly), POLICY, AMOUNT)
     assert (decision.outcome, decision.reasons) == (outcome, reasons)
 
 
-@pytest.mark.parametrize("policy", ["approve", "review"])
-def test_a_missing_score_that_leaves_the_decision_open_follows_the_policy(policy: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "outcome"), [("rules_only", Outcome.APPROVE), ("review", Outcome.REVIEW)]
+)
+def test_a_missing_score_that_leaves_the_decision_open_follows_the_policy(
+    policy: str, outcome: Outcome
+) -> None:
     settings = DecisionSettings.model_validate({"degraded": policy})
-    decision = decide(Scores(None, 0.1, ("fraud:timeout",)), settings)
-    assert decision.outcome == Outcome(policy)
+    decision = decide(Scores(None, 0.1, ("fraud:timeout",)), settings, AMOUNT)
+    assert decision.outcome is outcome
     assert decision.reasons == ("score_missing",)
 
 
 def test_a_missing_score_never_weakens_what_the_other_one_says() -> None:
-    policy = DecisionSettings(degraded="approve")
-    decision = decide(Scores(0.95, None, ("anomaly:status_500",)), policy)
+    policy = DecisionSettings(degraded="rules_only")
+    decision = decide(Scores(0.95, None, ("anomaly:status_500",)), policy, AMOUNT)
     assert decision.outcome is Outcome.DECLINE
     assert decision.reasons == ("fraud_score_high", "score_missing")
 
 
 def test_without_any_score_the_policy_decides() -> None:
     scores = Scores(None, None, ("fraud:timeout", "anomaly:timeout"))
-    assert decide(scores, DecisionSettings()).outcome is Outcome.REVIEW
+    assert decide(scores, DecisionSettings(), AMOUNT).outcome is Outcome.REVIEW

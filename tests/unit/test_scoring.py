@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.clock import SystemClock
+from consumer.breaker import BreakerState
+from consumer.clock import Clock, SystemClock
 from consumer.model import Scores
 from consumer.scoring import Scorer, encode_rows
+from consumer.settings import BreakerSettings, Scoring
+from tests.fakes.clock import FakeClock
 from tests.fakes.endpoints import FakeEndpoint
 
 ROWS = [[0.5, 1.0], [0.25, 2.0], [0.125, 3.0], [1.0, 4.0], [0.0, 5.0]]
@@ -26,17 +29,30 @@ class Bench:
     anomaly: FakeEndpoint = field(default_factory=lambda: FakeEndpoint("anomaly"))
     errors: list[tuple[str, str]] = field(default_factory=list)
     durations: SimpleQueue[tuple[str, float]] = field(default_factory=SimpleQueue)
+    states: list[tuple[str, BreakerState]] = field(default_factory=list)
     scorers: list[Scorer] = field(default_factory=list)
 
-    def scorer(self, deadline_s: float = AMPLE_S, threads: int = 4) -> Scorer:
+    def scorer(
+        self,
+        deadline_s: float = AMPLE_S,
+        threads: int = 4,
+        *,
+        breaker: BreakerSettings | None = None,
+        clock: Clock | None = None,
+    ) -> Scorer:
+        settings = Scoring(
+            deadline_ms=round(deadline_s * 1000),
+            threads=threads,
+            breaker=breaker or BreakerSettings(),
+        )
         scorer = Scorer(
             self.fraud,
             self.anomaly,
-            deadline_s=deadline_s,
-            threads=threads,
-            clock=SystemClock(),
+            settings,
+            clock=clock or SystemClock(),
             on_error=lambda endpoint, cause: self.errors.append((endpoint, cause)),
             observe_seconds=lambda endpoint, seconds: self.durations.put((endpoint, seconds)),
+            on_breaker=lambda endpoint, state: self.states.append((endpoint, state)),
         )
         self.scorers.append(scorer)
         return scorer
@@ -204,6 +220,46 @@ def test_every_request_is_timed_the_failed_ones_too(bench: Bench) -> None:
     timed = sorted(bench.durations.get(timeout=10) for _ in range(2))
     assert [endpoint for endpoint, _ in timed] == ["anomaly", "fraud"]
     assert all(seconds >= 0 for _, seconds in timed)
+
+
+def test_an_endpoint_that_keeps_failing_is_left_alone_and_tried_again(bench: Bench) -> None:
+    clock = FakeClock()
+    breaker = BreakerSettings(window=4, minimum=4, open_s=5, probes=2)
+    scorer = bench.scorer(breaker=breaker, clock=clock)
+    bench.anomaly.plan(*["status_500"] * 4)
+    for _ in range(4):
+        scorer.start(ROWS[:1], "failing").result()
+    (refused,) = scorer.start(ROWS[:1], "refused").result()
+    assert refused == Scores(ROWS[0][0], None, ("anomaly:breaker_open",))
+    assert len(bench.anomaly.requests) == 4
+    assert len(bench.errors) == 4
+    clock.sleep(5)
+    for _ in range(2):
+        (probe,) = scorer.start(ROWS[:1], "probe").result()
+        assert not probe.degraded
+    assert bench.states == [
+        ("anomaly", BreakerState.OPEN),
+        ("anomaly", BreakerState.HALF_OPEN),
+        ("anomaly", BreakerState.CLOSED),
+    ]
+    assert len(bench.fraud.requests) == 7
+
+
+def test_an_endpoint_that_is_slow_without_failing_is_left_alone(bench: Bench) -> None:
+    clock = FakeClock()
+    breaker = BreakerSettings(window=2, minimum=2, slow_after=0.5, slow_share=1)
+
+    def slow(rows: list[list[float]]) -> list[float]:
+        clock.sleep(AMPLE_S / 2)
+        return [row[0] for row in rows]
+
+    bench.fraud.plan(slow, slow)
+    scorer = bench.scorer(breaker=breaker, clock=clock)
+    for _ in range(2):
+        (scored,) = scorer.start(ROWS[:1], "slow").result()
+        assert scored.fraud is not None
+    (refused,) = scorer.start(ROWS[:1], "refused").result()
+    assert "fraud:breaker_open" in refused.degraded
 
 
 def test_a_line_is_short_and_exact() -> None:
