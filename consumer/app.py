@@ -19,7 +19,7 @@ from pydantic import SecretStr
 import consumer
 from consumer.adapters import aws
 from consumer.adapters.firehose import FirehoseSink
-from consumer.adapters.kinesis import run_worker
+from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.features import RedisFeatureStore
@@ -30,13 +30,14 @@ from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
 from consumer.document import DocumentFormat
 from consumer.engine import Engine
+from consumer.errors import Unavailable
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
 from consumer.intake import FloodLimit, Intake
 from consumer.labels import Labels
-from consumer.logs import configure
+from consumer.logs import configure, get_logger
 from consumer.metrics import Metrics
 from consumer.orphan import leave_with_parent
 from consumer.patience import Patience
@@ -126,11 +127,16 @@ def process(settings: Settings, protocol_out: BinaryIO) -> int:
     # A worker's lines travel through Java's log to the supervisor, which renders them.
     configure(settings.logs.level, "json")
     leave_with_parent()
-    with ExitStack() as stack:
-        clock = SystemClock()
-        heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
-        worker = build_worker(settings, heartbeat, clock, stack)
-        return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+    try:
+        with ExitStack() as stack:
+            clock = SystemClock()
+            heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
+            worker = build_worker(settings, heartbeat, clock, stack)
+            return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+    except Unavailable as error:
+        # An outage at the start ends as one in the middle does.
+        get_logger(__name__).error("leaving without a checkpoint", error=str(error))
+        return EXIT_UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 
 from consumer.clock import Clock
+from consumer.errors import FraudstreamError
 from consumer.model import Position, ShardId
 
 _SLOT_BYTES = 1024
@@ -138,7 +139,7 @@ class Heartbeat:
         if kind is None:
             self.close()
         else:
-            self.leaving(kind.__name__)
+            self.leaving(str(error) if isinstance(error, FraudstreamError) else kind.__name__)
 
     def _write(self) -> None:
         body = self._encoder.encode(self._body)
