@@ -85,6 +85,14 @@ COMMANDS = {
         "(any more).",
         "fraudstream show tx_4711",
     ),
+    "status": Command(
+        "consumer.status_command",
+        "show who works which shard, and what is stuck",
+        "Show every shard with its owner, lease, checkpoint and lag, and what the daemon says of "
+        "its workers, breakers and versions. Looks at the leases twice, since a lease that is "
+        "held moves. Exit code 1 when a shard is stuck or nothing runs.",
+        "fraudstream status --limit 30",
+    ),
     "local": Command(
         "consumer.local.command",
         "start an emulated AWS, Redis and model endpoints here",

@@ -15,14 +15,24 @@ from botocore.config import Config
 from consumer import settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_firehose import FirehoseClient
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
-Service = Literal["firehose", "kinesis", "s3", "sagemaker-runtime"]
+Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker-runtime"]
 
 
+@overload
+def client(
+    service: Literal["dynamodb"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "DynamoDBClient": ...
 @overload
 def client(
     service: Literal["firehose"],

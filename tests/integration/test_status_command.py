@@ -1,0 +1,147 @@
+"""``status`` against a real stream and lease table; a status server stands for the daemon."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from consumer.__main__ import main
+from consumer.local.resources import Resources, prepare, session
+from consumer.local.stack import Stack
+from consumer.metrics import SupervisorMetrics
+from consumer.status_server import PROMETHEUS_TEXT, Answer, StatusServer, health_answer
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="the embedded Redis exists for Linux x86-64 only",
+)
+STREAM = "transactions"
+SHARDS = ("shardId-000000000000", "shardId-000000000001")
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The variables of a stack with a stream of two shards, a record in each."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        clients = session(running.aws_url)
+        prepare(clients, Resources(stream=STREAM, shards=2))
+        kinesis = clients.client("kinesis")
+        for number in range(8):
+            kinesis.put_record(StreamName=STREAM, Data=b"{}", PartitionKey=str(number))
+        yield running.environment()
+
+
+@pytest.fixture
+def dynamodb(
+    aws: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[DynamoDBClient]":
+    monkeypatch.chdir(tmp_path)
+    for name, value in aws.items():
+        monkeypatch.setenv(name, value)
+    client: DynamoDBClient = session(aws["AWS_ENDPOINT_URL"]).client("dynamodb")
+    yield client
+    for table in client.list_tables()["TableNames"]:
+        client.delete_table(TableName=table)
+
+
+def create_leases(dynamodb: "DynamoDBClient", owner: str | None, checkpoint: str) -> None:
+    """A lease table as the KCL makes it, nobody renewing anything in it."""
+    dynamodb.create_table(
+        TableName="fraudstream",
+        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for shard in SHARDS:
+        dynamodb.put_item(
+            TableName="fraudstream",
+            Item={
+                "leaseKey": {"S": shard},
+                "leaseCounter": {"N": "3"},
+                "checkpoint": {"S": checkpoint},
+                "checkpointSubSequenceNumber": {"N": "0"},
+                **({"leaseOwner": {"S": owner}} if owner else {}),
+            },
+        )
+
+
+def a_daemon(problems: list[str], stage: str) -> dict[str, Callable[[], Answer]]:
+    worker = {
+        "shard": SHARDS[0],
+        "pid": 7,
+        "stage": stage,
+        "position": "1:0",
+        "checkpoint": "",
+        "progress_age_s": 1.5,
+        "checkpoint_age_s": 2.5,
+        "millis_behind_latest": None,
+    }
+    registry = CollectorRegistry()
+    SupervisorMetrics(registry, "9.8.7")
+    return {
+        "/healthz": lambda: health_answer(problems, {"workers": [worker]}),
+        "/readyz": lambda: health_answer([], {"workers": [worker]}),
+        "/metrics": lambda: Answer(HTTPStatus.OK, PROMETHEUS_TEXT, generate_latest(registry)),
+    }
+
+
+def test_nothing_has_run_yet(
+    dynamodb: "DynamoDBClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dynamodb.list_tables()["TableNames"] == []
+    assert main(["status", "--wait", "0"]) == 1
+    out = capsys.readouterr().out
+    assert "nothing has run yet: there is no lease table fraudstream" in out
+    assert "does not answer" in out
+
+
+def test_leases_that_nobody_renews_are_told_with_their_lag(
+    dynamodb: "DynamoDBClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_leases(dynamodb, "host-a", "TRIM_HORIZON")
+    assert main(["status", "--wait", "0", "--json"]) == 1
+    body = orjson.loads(capsys.readouterr().out)
+    assert body["problems"] == [
+        "nothing runs: no worker renews a lease",
+        *(f"{shard}: host-a does not renew its lease" for shard in SHARDS),
+    ]
+    assert [shard["renewed"] for shard in body["shards"]] == [False, False]
+    assert all(0 <= shard["lag_ms"] < 120_000 for shard in body["shards"])
+
+
+def test_a_daemon_tells_stage_age_and_version(
+    dynamodb: "DynamoDBClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_leases(dynamodb, None, "LATEST")
+    with StatusServer("127.0.0.1", 0, a_daemon(["it hurts"], "waiting:redis")) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        assert main(["status", "--wait", "0", "--url", url]) == 1
+    out = capsys.readouterr().out
+    for part in (
+        "waiting:redis",
+        "2.5 s",
+        'version="9.8.7"',
+        f"{SHARDS[0]}: nobody works it",
+        f"{url}: it hurts",
+    ):
+        assert part in out, part
+
+
+def test_what_is_no_daemon_is_told(
+    dynamodb: "DynamoDBClient", capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_leases(dynamodb, "host-a", "LATEST")
+    paths = {"/healthz": lambda: Answer(HTTPStatus.OK, "text/plain", b"hello")}
+    with StatusServer("127.0.0.1", 0, paths) as server:
+        main(["status", "--wait", "0", "--url", f"http://127.0.0.1:{server.port}"])
+    assert "what answers there is no fraudstream" in capsys.readouterr().out
+    main(["status", "--wait", "0", "--url", "file:///etc/passwd"])
+    assert "expected an address that starts with http://" in capsys.readouterr().out
