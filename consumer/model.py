@@ -57,7 +57,8 @@ class Transaction:
     ``amount_minor`` is in minor units of ``currency``; ``base_amount_minor`` is
     the same money in the base currency of the settings, which features use.
     ``digest`` is the SHA-256 (hex) of the canonical transaction: equal ids with
-    different digests are a conflict, never the same transaction.
+    different digests are a conflict, never the same transaction. ``former_digests``
+    are of the same content under the keys that card numbers were hashed with before.
     """
 
     transaction_id: TransactionId
@@ -80,6 +81,7 @@ class Transaction:
     device_id: str | None = None
     ip_address: str | None = None
     extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    former_digests: tuple[str, ...] = ()
 
 
 class LabelValue(StrEnum):
@@ -193,11 +195,52 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RuleHit:
+    """
+    A rule that found what it looks for: it asks for ``outcome`` or, where that is
+    None, adds ``add`` to the fraud score; ``code`` and ``text`` say why.
+    """
+
+    rule_id: str
+    version: int
+    outcome: Outcome | None
+    add: float
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """
+    What the rules said of one transaction.
+
+    ``live`` hits count, ``shadow`` ones are only recorded; ``errors`` are the ids
+    of rules that gave no value. The hashes are those of the rules and the lists.
+    """
+
+    live: tuple[RuleHit, ...] = ()
+    shadow: tuple[RuleHit, ...] = ()
+    errors: tuple[str, ...] = ()
+    rules_hash: str = ""
+    lists_hash: str = ""
+
+
+NO_RULES = Ruled()
+"""What is known where no rules were asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """An outcome with its reason codes, strongest first."""
+    """
+    An outcome with its reason codes, strongest first, and a text for each.
+
+    ``risk`` is the fraud score with what rules added, None where none did.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    risk: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +265,7 @@ class Assessment:
     decision: Decision
     decided_ms: int
     future: bool
+    rules: Ruled = NO_RULES
 
 
 class Stored(StrEnum):

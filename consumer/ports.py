@@ -136,3 +136,29 @@ class DeadLetterStore(Protocol):
     def put(self, letters: Sequence[DeadLetter]) -> None:
         """Store each letter under its id; storing it again changes nothing. Raises Unavailable."""
         ...
+
+
+class Texts(Protocol):
+    """Small texts in one place, each with a version: rules and named lists."""
+
+    @property
+    def place(self) -> str:
+        """Where they are, for messages."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return name → version; another content has another version. Raises Unavailable."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the content of *name*. Raises Unavailable."""
+        ...
+
+    def change(self, name: str, data: bytes, expected: str | None, audit: bytes) -> None:
+        """
+        Replace *name* by *data* and note the JSON line *audit* beside.
+
+        *expected* is the version it has to have (None: it must not exist). Raises
+        Unavailable, having changed nothing, when it has another.
+        """
+        ...

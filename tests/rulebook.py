@@ -1,0 +1,64 @@
+"""Rules for tests: a small catalogue, and sets written as one line a rule."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from consumer.model import Scores
+from consumer.rules.cel import Type
+from consumer.rules.compilation import RuleSet, compile_rules
+from consumer.rules.facts import Case, Catalogue, Fact, build_catalogue
+from consumer.rules.lists import Entry, Lists, build_lists
+from consumer.rules.specification import Mode, Specification, parse_rules
+from tests.builders import a_transaction
+
+FEATURES = ("amount", "card_count")
+CATALOGUE: Catalogue = build_catalogue(
+    [Fact(f"f.{name}", Type.NUMBER, "", 1.0) for name in FEATURES], "EUR", ["loyalty"]
+)
+
+
+def a_rule(rule_id: str, when: str, **changes: Any) -> dict[str, Any]:
+    rule: dict[str, Any] = {
+        "id": rule_id,
+        "version": 1,
+        "when": when,
+        "outcome": "decline",
+        "reason": {"code": f"{rule_id}_code", "text": f"Because of {rule_id}."},
+        "examples": {"hits": [{"f.amount": 1}], "misses": [{"f.amount": 0}]},
+    }
+    return rule | changes
+
+
+def a_specification(*rules: dict[str, Any], mode: str = "live") -> Specification:
+    document = {"version": 1, "mode": mode, "rules": list(rules)}
+    return parse_rules(yaml.safe_dump(document, sort_keys=False), "rules.yaml")
+
+
+def some_lists(**values: Sequence[str | Entry]) -> Lists:
+    return build_lists(
+        {
+            name: [Entry(value) if isinstance(value, str) else value for value in listed]
+            for name, listed in values.items()
+        }
+    )
+
+
+def a_set(
+    *rules: dict[str, Any], lists: Lists | None = None, mode: Mode = Mode.LIVE, whole: str = "live"
+) -> RuleSet:
+    known = some_lists() if lists is None else lists
+    return compile_rules(a_specification(*rules, mode=whole), known, CATALOGUE, mode)
+
+
+def a_case(
+    amount: float = 12.5,
+    count: float = 1.0,
+    *,
+    fraud: float | None = 0.01,
+    anomaly: float | None = 0.5,
+    time_s: int = 1_780_000_000,
+    **changes: Any,
+) -> Case:
+    return Case(a_transaction(1, **changes), (amount, count), Scores(fraud, anomaly), time_s)
