@@ -8,6 +8,7 @@ in by name, so a test wires the same core to other outsides.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 
 import consumer
 from consumer.adapters import aws
+from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.connection import Client, connect
@@ -31,6 +33,10 @@ from consumer.decode import DecodeRules
 from consumer.document import DocumentFormat
 from consumer.engine import Engine
 from consumer.errors import Unavailable
+<<<<<<< /tmp/m_mine
+from consumer.feature_hash import FeatureHashWatch
+=======
+>>>>>>> /tmp/m_head
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.health import Probe
@@ -106,6 +112,9 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
         ("scoring.fraud.name", scoring.fraud.name, fraud),
         ("scoring.anomaly.name", scoring.anomaly.name, anomaly),
     ]
+    hashes = build_feature_hash_watch(settings, plan, None)
+    hashes.look()
+    problems += hashes.problems()
     refuse(problems + check_endpoints(named, len(plan.names), clock))
     return {
         "redis": answering(stores.ping),
@@ -168,7 +177,12 @@ def build_worker(
     )
     patience = Patience(clock, time.sleep, settings.redis.outage_limit_s, telemetry.waiting)
     stores = patience.call(partial(build_stores, settings, plan, stack))
-    scorer = stack.enter_context(closing(build_scorer(settings, clock, telemetry)))
+    hashes = stack.enter_context(closing(build_feature_hash_watch(settings, plan, telemetry)))
+    hashes.look()
+    hashes.start(settings.scoring.tag_check_s)
+    scorer = stack.enter_context(
+        closing(build_scorer(settings, clock, telemetry, hashes.usable))
+    )
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
@@ -238,8 +252,26 @@ def build_endpoints(settings: Settings, clock: Clock) -> tuple[Endpoint, Endpoin
     )
 
 
-def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -> Scorer:
-    """Both endpoints behind one deadline."""
+def build_feature_hash_watch(
+    settings: Settings, plan: Plan, telemetry: WorkerTelemetry | None
+) -> FeatureHashWatch:
+    """What compares the feature lists of both models with *plan*."""
+    scoring = settings.scoring
+    return FeatureHashWatch(
+        EndpointTags(_client("sagemaker", settings)),
+        {"fraud": scoring.fraud.name, "anomaly": scoring.anomaly.name},
+        plan.hash,
+        *([] if telemetry is None else [telemetry.feature_hash_compared]),
+    )
+
+
+def build_scorer(
+    settings: Settings,
+    clock: Clock,
+    telemetry: WorkerTelemetry,
+    usable: Callable[[str], bool],
+) -> Scorer:
+    """Both endpoints behind one deadline; see ``Scorer`` for *usable*."""
     fraud, anomaly = build_endpoints(settings, clock)
     return Scorer(
         fraud,
@@ -249,6 +281,7 @@ def build_scorer(settings: Settings, clock: Clock, telemetry: WorkerTelemetry) -
         on_error=telemetry.endpoint_failed,
         observe_seconds=telemetry.endpoint_answered,
         on_breaker=telemetry.breaker_changed,
+        usable=usable,
     )
 
 
@@ -277,7 +310,9 @@ def build_sink(
     return stack.enter_context(closing(sink))
 
 
-def _client(service: Literal["kinesis", "firehose", "s3"], settings: Settings) -> Any:
+def _client(
+    service: Literal["kinesis", "firehose", "s3", "sagemaker"], settings: Settings
+) -> Any:
     """A client for calls outside the latency budget."""
     return aws.client(
         service,

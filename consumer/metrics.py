@@ -52,6 +52,9 @@ ENDPOINT_SECONDS = "fraudstream_endpoint_seconds"
 # The circuit breaker of a model endpoint: 0 closed, 1 half-open, 2 open (its score is not
 # asked for); the worst of the workers.
 BREAKER_STATE = "fraudstream_breaker_state"
+# Whether a model was trained on another feature list than the one in use: 1 means that its
+# score is not used. No series where the endpoint has no tag to compare.
+FEATURE_HASH_MISMATCH = "fraudstream_feature_hash_mismatch"
 # Times the KCL and all its workers were ended and started again, by cause.
 RESTARTS = "fraudstream_restarts_total"
 # Always 1; the labels name the versions.
@@ -72,6 +75,10 @@ class Metrics:
         def seconds(name: str, meaning: str, *labels: str) -> Histogram:
             return Histogram(name, meaning, labels, registry=registry, buckets=BUCKETS_S)
 
+        def worst(name: str, meaning: str, *labels: str) -> Gauge:
+            """A gauge of which a scrape shows the highest among the living workers."""
+            return Gauge(name, meaning, labels, registry=registry, multiprocess_mode="livemax")
+
         self.records = counter(RECORDS, "Records by outcome", "outcome")
         self.decisions = counter(DECISIONS, "Decisions by outcome", "outcome")
         self.stage_seconds = seconds(STAGE_SECONDS, "Seconds a chunk spends in a stage", "stage")
@@ -81,14 +88,8 @@ class Metrics:
         self.receive_to_decision = seconds(
             RECEIVE_TO_DECISION_SECONDS, "Seconds from delivery to the stored decision"
         )
-        # livemax: the highest of the living workers, so that a dead one's last
-        # word does not stand for ever.
-        self.millis_behind_latest = Gauge(
-            MILLIS_BEHIND_LATEST,
-            "Milliseconds behind the tip of the stream",
-            ("shard",),
-            registry=registry,
-            multiprocess_mode="livemax",
+        self.millis_behind_latest = worst(
+            MILLIS_BEHIND_LATEST, "Milliseconds behind the tip of the stream", "shard"
         )
         self.dependency_errors = counter(
             DEPENDENCY_ERRORS, "Failed calls to a dependency", "dependency", "cause"
@@ -101,12 +102,9 @@ class Metrics:
         self.conflicts = counter(CONFLICTS, "Transactions decided before with other content")
         self.labels = counter(LABELS, "Labels by outcome", "outcome")
         self.endpoint_seconds = seconds(ENDPOINT_SECONDS, "Seconds of an endpoint", "endpoint")
-        self.breaker_state = Gauge(
-            BREAKER_STATE,
-            "0 closed, 1 half-open, 2 open",
-            ("endpoint",),
-            registry=registry,
-            multiprocess_mode="livemax",
+        self.breaker_state = worst(BREAKER_STATE, "0 closed, 1 half-open, 2 open", "endpoint")
+        self.feature_hash_mismatch = worst(
+            FEATURE_HASH_MISMATCH, "1 for a model of other features", "endpoint"
         )
 
     @contextmanager

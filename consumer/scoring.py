@@ -30,6 +30,7 @@ from consumer.settings import Scoring as ScoringSettings
 # Far more only wait when every thread is stuck, and then waiting is of no use.
 _WAITING = 32
 _BREAKER_OPEN = "breaker_open"
+_FEATURE_HASH = "feature_hash"
 
 
 def encode_rows(rows: Sequence[Sequence[float]]) -> list[bytes]:
@@ -69,14 +70,15 @@ class _Request:
     """
     The rows (by index) that travel together to one endpoint.
 
-    Without a permit it was not sent, because the breaker is open; without a
-    future, because every thread is busy.
+    Without a permit it was not sent on purpose, and ``refusal`` is the cause;
+    without a future, because every thread is busy.
     """
 
     lane: _Lane
     rows: tuple[int, ...]
     permit: Permit | None
     future: Future[_Answer] | None
+    refusal: str = _BREAKER_OPEN
 
 
 class _Gate:
@@ -158,7 +160,7 @@ class PendingScores:
     def _answer(self, request: _Request) -> _Answer | str:
         """The answer, or the cause of its absence; the breaker hears of what was permitted."""
         if request.permit is None:
-            return _BREAKER_OPEN
+            return request.refusal
         answer = _collect(request.future)
         request.lane.gate.record(request.permit, answer)
         if isinstance(answer, str):
@@ -174,10 +176,11 @@ class Scorer:
     ``on_error(endpoint, cause)`` hears of every request without a usable answer
     in time, ``observe_seconds(endpoint, seconds)`` of the duration of every
     request that was sent, from the threads, and ``on_breaker(endpoint, state)``
-    of every change of a breaker's state.
+    of every change of a breaker's state. An endpoint that is not ``usable`` is
+    sent nothing: its model was trained on other features.
     """
 
-    def __init__(  # noqa: PLR0913 - two endpoints, the settings, the clock and three hooks
+    def __init__(  # noqa: PLR0913 - two endpoints, the settings, the clock and four hooks
         self,
         fraud: Endpoint,
         anomaly: Endpoint,
@@ -187,7 +190,9 @@ class Scorer:
         on_error: Callable[[str, str], None],
         observe_seconds: Callable[[str, float], None],
         on_breaker: Callable[[str, BreakerState], None],
+        usable: Callable[[str], bool] = lambda _endpoint: True,
     ) -> None:
+        self._usable = usable
         self._deadline_s = settings.deadline_ms / 1000
         self._clock = clock
         threads = max(1, settings.threads // 2)
@@ -243,6 +248,8 @@ class Scorer:
         inference_id: str,
     ) -> _Request:
         endpoint = lane.endpoint
+        if not self._usable(endpoint.name):
+            return _Request(lane, part, None, None, _FEATURE_HASH)
         permit = lane.gate.permit()
         if permit is None:
             return _Request(lane, part, None, None)

@@ -210,6 +210,9 @@ class Scoring(Section):
     connect_timeout_ms: Milliseconds = Field(100, description="Longest wait for a connection")
     threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
     breaker: BreakerSettings = BreakerSettings()
+    tag_check_s: Seconds = Field(
+        60.0, description="Pause between looks at the tag fraudstream:feature-hash of the endpoints"
+    )
 
 
 class DecisionSettings(Section):

@@ -81,6 +81,10 @@ class WorkerTelemetry:
         log = self._log.info if state is BreakerState.CLOSED else self._log.warning
         log("breaker changed", endpoint=endpoint, state=state.name.lower())
 
+    def feature_hash_compared(self, endpoint: str, matches: bool) -> None:  # noqa: FBT001 - a hook
+        """A model's feature list was compared with the one in use."""
+        self._metrics.feature_hash_mismatch.labels(endpoint).set(0 if matches else 1)
+
     def sorted(self, batch: Batch) -> None:
         """A chunk was decoded."""
         _count(self._metrics.records, {"label": len(batch.labels)})

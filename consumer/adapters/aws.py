@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
+<<<<<<< /tmp/m_mine
+Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker", "sagemaker-runtime"]
+=======
 Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker-runtime"]
+>>>>>>> /tmp/m_head
 
 
 @overload
@@ -60,6 +65,15 @@ def client(
     read_timeout_s: float,
     max_pool_connections: int,
 ) -> "S3Client": ...
+@overload
+def client(
+    service: Literal["sagemaker"],
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> "SageMakerClient": ...
 @overload
 def client(
     service: Literal["sagemaker-runtime"],

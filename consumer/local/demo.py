@@ -33,7 +33,7 @@ from consumer.local.demo_place import (
 from consumer.local.demo_report import explain_a_fraud, show, show_next_steps
 from consumer.local.learning import Learned
 from consumer.local.proof import Found, Sent, Verdict, judge
-from consumer.local.resources import Resources, prepare, session
+from consumer.local.resources import Resources, deploy, prepare, session
 from consumer.local.simulator.display import shown
 from consumer.local.simulator.faults import Faults
 from consumer.local.simulator.history import write_history
@@ -208,12 +208,12 @@ class Demo:
         with self._watch.timed("training", "Running it through the engine, training both models …"):
             with shown("history", written, sys.stderr) as report:
                 learned = learn_from_history(place, self._directory / "models", report)
-            place.stack.start_endpoints(
-                {
-                    place.settings.scoring.fraud.name: learned.trained.fraud,
-                    place.settings.scoring.anomaly.name: learned.trained.anomaly,
-                }
-            )
+            models = {
+                place.settings.scoring.fraud.name: learned.trained.fraud,
+                place.settings.scoring.anomaly.name: learned.trained.anomaly,
+            }
+            deploy(session(place.stack.aws_url), models, place.plan.hash)
+            place.stack.start_endpoints(models)
         return traffic, learned
 
     def _run_daemon(self, place: Place, learned: Learned, stack: ExitStack) -> DaemonProcess:

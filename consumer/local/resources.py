@@ -7,21 +7,25 @@ prepares the embedded AWS and a LocalStack.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from localstack_client.session import Session
 
 from consumer.errors import Unavailable
+from consumer.feature_hash import TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -81,6 +85,54 @@ def prepare(aws: Session, resources: Resources) -> None:
         _create_delivery_stream(aws.client("firehose"), resources)
     except (BotoCoreError, ClientError) as error:
         raise Unavailable(_AWS, str(error)) from error
+
+
+def deploy(aws: Session, models: Mapping[str, Path], feature_hash: str) -> dict[str, str]:
+    """
+    Register *models*, endpoint name → archive, as SageMaker would hold them.
+
+    The archives go to S3 and the configurations are tagged with *feature_hash*,
+    the list of features they were trained on. Returns endpoint name → ``s3://``
+    of its archive. What serves the models is started apart. Raises Unavailable.
+    """
+    s3, sagemaker = aws.client("s3"), aws.client("sagemaker")
+    urls = {}
+    try:
+        for name, archive in models.items():
+            key = f"models/{name}/{feature_hash[:12]}/model.tar.gz"
+            s3.upload_file(str(archive), HISTORY_BUCKET, key)
+            urls[name] = f"s3://{HISTORY_BUCKET}/{key}"
+            _create_endpoint(sagemaker, name, urls[name], feature_hash)
+    except (BotoCoreError, ClientError, S3UploadFailedError) as error:
+        raise Unavailable(_AWS, str(error)) from error
+    finally:
+        s3.close()
+        sagemaker.close()
+    return urls
+
+
+def _create_endpoint(
+    sagemaker: "SageMakerClient", name: str, archive_url: str, feature_hash: str
+) -> None:
+    version = f"{name}-{feature_hash[:12]}"
+    sagemaker.create_model(
+        ModelName=version,
+        ExecutionRoleArn=f"arn:aws:iam::{ACCOUNT}:role/sagemaker",
+        PrimaryContainer={"Image": "embedded", "ModelDataUrl": archive_url},
+    )
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=version,
+        ProductionVariants=[
+            {
+                "VariantName": "AllTraffic",
+                "ModelName": version,
+                "InitialInstanceCount": 1,
+                "InstanceType": "ml.m5.large",
+            }
+        ],
+        Tags=[{"Key": TAG, "Value": feature_hash}],
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=version)
 
 
 def _create_buckets(s3: "S3Client", resources: Resources) -> None:

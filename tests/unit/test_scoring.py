@@ -39,6 +39,7 @@ class Bench:
         *,
         breaker: BreakerSettings | None = None,
         clock: Clock | None = None,
+        unusable: str = "",
     ) -> Scorer:
         settings = Scoring(
             deadline_ms=round(deadline_s * 1000),
@@ -53,6 +54,7 @@ class Bench:
             on_error=lambda endpoint, cause: self.errors.append((endpoint, cause)),
             observe_seconds=lambda endpoint, seconds: self.durations.put((endpoint, seconds)),
             on_breaker=lambda endpoint, state: self.states.append((endpoint, state)),
+            usable=lambda endpoint: endpoint != unusable,
         )
         self.scorers.append(scorer)
         return scorer
@@ -260,6 +262,13 @@ def test_an_endpoint_that_is_slow_without_failing_is_left_alone(bench: Bench) ->
         assert scored.fraud is not None
     (refused,) = scorer.start(ROWS[:1], "refused").result()
     assert "fraud:breaker_open" in refused.degraded
+
+
+def test_a_model_of_other_features_is_not_asked(bench: Bench) -> None:
+    scores = bench.scorer(unusable="anomaly").start(ROWS[:1], "chunk").result()
+    assert scores == [Scores(ROWS[0][0], None, ("anomaly:feature_hash",))]
+    assert bench.anomaly.requests == []
+    assert bench.errors == []
 
 
 def test_a_line_is_short_and_exact() -> None:
