@@ -33,10 +33,7 @@ from consumer.decode import DecodeRules
 from consumer.document import DocumentFormat
 from consumer.engine import Engine
 from consumer.errors import Unavailable
-<<<<<<< /tmp/m_mine
 from consumer.feature_hash import FeatureHashWatch
-=======
->>>>>>> /tmp/m_head
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.health import Probe
@@ -180,9 +177,7 @@ def build_worker(
     hashes = stack.enter_context(closing(build_feature_hash_watch(settings, plan, telemetry)))
     hashes.look()
     hashes.start(settings.scoring.tag_check_s)
-    scorer = stack.enter_context(
-        closing(build_scorer(settings, clock, telemetry, hashes.usable))
-    )
+    scorer = stack.enter_context(closing(build_scorer(settings, clock, telemetry, hashes.usable)))
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
@@ -310,9 +305,7 @@ def build_sink(
     return stack.enter_context(closing(sink))
 
 
-def _client(
-    service: Literal["kinesis", "firehose", "s3", "sagemaker"], settings: Settings
-) -> Any:
+def _client(service: Literal["kinesis", "firehose", "s3", "sagemaker"], settings: Settings) -> Any:
     """A client for calls outside the latency budget."""
     return aws.client(
         service,

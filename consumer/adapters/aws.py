@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
-<<<<<<< /tmp/m_mine
 Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker", "sagemaker-runtime"]
-=======
-Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker-runtime"]
->>>>>>> /tmp/m_head
 
 
 @overload
