@@ -11,34 +11,38 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import pytest
 
 from consumer.adapters.kinesis import EXIT_FAILED, EXIT_UNAVAILABLE
 from consumer.adapters.redis.connection import connect
-from consumer.adapters.redis.features import RedisFeatureStore
-from consumer.decode import DecodeRules, decode
-from consumer.features.plan import Plan, Windowed
+from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
-from consumer.local.findings import build_oracle, check_features
-from consumer.local.oracle import Event
 from consumer.local.redis_server import RedisServer
 from consumer.local.resources import prepare, session
 from consumer.local.stack import Stack
-from consumer.model import Position, Transaction
-from consumer.settings import Settings
+from consumer.model import Position
 from tests.builders import SHARD
 from tests.e2e.kcl_daemon import eventually
-from tests.e2e.worker_process import NEVER_S, RESOURCES, Shard, write_models
-from tests.multilang import Delivered, MultilangDriver
+from tests.e2e.worker_process import (
+    NEVER_S,
+    RESOURCES,
+    SETTINGS,
+    Shard,
+    assert_each_decided_and_counted_once,
+    assert_every_row_agrees,
+    await_checkpoint,
+    await_idle,
+    delivering,
+    kill,
+    write_models,
+)
 from tests.sagemaker_server import Handler, Request, SageMakerServer, hang, predictions, status
 
-SETTINGS = Settings()
 CHUNK_SIZE = 25
 IMPATIENT = {"REDIS__OUTAGE_LIMIT_S": "0.5", "REDIS__TIMEOUT_S": "0.2"}
 
@@ -119,13 +123,13 @@ def test_kills_in_the_middle_lose_nothing_and_count_nothing_twice(shard: Shard, 
     events = [shard.transaction(number) for number in range(600)]
     records = shard.records(*events)
     for chunk in (0, 6, 16):
-        first = events[chunk * CHUNK_SIZE]
-        with stalling_at(first) as (url, reached):
+        decided = chunk * CHUNK_SIZE
+        with stalling_at(shard.amount(decided)) as (url, reached):
             variables = {"AWS__SAGEMAKER_RUNTIME_URL": url, "WORKER__CHUNK_SIZE": str(CHUNK_SIZE)}
             with shard.worker(**variables) as driver, delivering(driver, records):
                 # Its features are applied, and nothing is decided on them.
                 assert reached.wait(60), "the chunk is scored"
-                eventually(lambda: len(shard.documents()) == chunk * CHUNK_SIZE, "those before it")  # noqa: B023
+                await_documents(shard, decided)
                 kill(driver)
                 assert driver.checkpoints == []
     with shard.worker() as driver:
@@ -133,30 +137,31 @@ def test_kills_in_the_middle_lose_nothing_and_count_nothing_twice(shard: Shard, 
         driver.request_shutdown()
         assert driver.checkpoints[-1] == records[-1].position
 
-    documents = shard.documents()
-    assert len(documents) == len(events)
-    assert_every_row_agrees(shard)
-    oracle = build_oracle(plan, SETTINGS.features.id_horizon_s, [])
-    windowed = [feature.name for feature in plan.features if isinstance(feature, Windowed)]
-    for event in events:
-        observed = as_observed(decoded(event))
-        expected, _ = oracle.observe(observed)
-        found = documents[observed.transaction_id]["features"]
-        assert {name: found[name] for name in windowed} == expected
-    store = RedisFeatureStore(shard.redis, plan, id_horizon_s=SETTINGS.features.id_horizon_s)
-    state = check_features(store, plan, oracle, sampled=100, hottest=5, seed=1)
-    assert state.checked > 0
-    assert state.wrong == 0, state.examples
+    assert_each_decided_and_counted_once(shard, plan, events)
+
+
+def test_two_owners_of_a_shard_decide_and_count_each_transaction_once(
+    shard: Shard, plan: Plan
+) -> None:
+    events = [shard.transaction(number) for number in range(600)]
+    records = shard.records(*events)
+    variables = {"WORKER__CHUNK_SIZE": str(CHUNK_SIZE)}
+    with shard.worker(**variables) as former, shard.worker(**variables) as owner:
+        with delivering(former, records):
+            owner.deliver(records)
+        owner.request_shutdown()
+        former.lose_lease()
+        assert owner.checkpoints[-1] == records[-1].position
+    assert_each_decided_and_counted_once(shard, plan, events)
 
 
 @contextmanager
-def stalling_at(event: bytes) -> Iterator[tuple[str, threading.Event]]:
-    """Endpoints that never answer on the chunk that begins with *event*, and say when asked."""
-    inference_id = decoded(event).digest[:32]
+def stalling_at(amount: float) -> Iterator[tuple[str, threading.Event]]:
+    """Endpoints that never answer on the chunk that begins with *amount*, and say when asked."""
     reached = threading.Event()
 
     def answer(handler: Handler, request: Request) -> None:
-        if request.headers["X-Amzn-SageMaker-Inference-Id"] == inference_id:
+        if request.first_values[0] == amount:
             reached.set()
             hang(handler, request)
         else:
@@ -347,48 +352,8 @@ def test_the_newest_label_stands_on_its_document(shard: Shard) -> None:
     assert shard.letters() == [], "a label without a document is no bad record"
 
 
-def await_checkpoint(driver: MultilangDriver, position: Position) -> None:
-    await_idle(driver, lambda: driver.checkpoints[-1:] == [position])
-    assert len(driver.checkpoints) == len(set(driver.checkpoints)), "one came twice"
-
-
-def await_idle(driver: MultilangDriver, condition: Callable[[], bool]) -> None:
-    """Deliver nothing, as the KCL does on an idle shard, until *condition* holds."""
-
-    def is_met() -> bool:
-        driver.deliver([])
-        return condition()
-
-    eventually(is_met, "what an idle shard still does")
-
-
-@contextmanager
-def delivering(driver: MultilangDriver, records: Sequence[Delivered]) -> Iterator[threading.Event]:
-    """
-    Send *records* while the block runs; the event says that the worker is done with them.
-
-    A worker that leaves instead is for the block to explain.
-    """
-    done = threading.Event()
-
-    def deliver() -> None:
-        try:
-            driver.deliver(records)
-        except EOFError:
-            return
-        done.set()
-
-    thread = threading.Thread(target=deliver)
-    thread.start()
-    try:
-        yield done
-    finally:
-        thread.join()
-
-
-def kill(driver: MultilangDriver) -> None:
-    driver.process.kill()
-    driver.process.wait()
+def await_documents(shard: Shard, number: int) -> None:
+    eventually(lambda: len(shard.documents()) == number, f"{number} documents")
 
 
 def stage(shard: Shard) -> str:
@@ -402,32 +367,3 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def decoded(event: bytes) -> Transaction:
-    transaction = decode(event, DecodeRules.of(SETTINGS.events))
-    assert isinstance(transaction, Transaction)
-    return transaction
-
-
-def as_observed(transaction: Transaction) -> Event:
-    return Event(
-        transaction.transaction_id,
-        int(transaction.event_time.timestamp()),
-        transaction.base_amount_minor,
-        {"card_id": transaction.card_id, "merchant_id": transaction.merchant_id},
-    )
-
-
-def assert_every_row_agrees(shard: Shard) -> None:
-    """Rows may repeat, but every one is its document's, and none is missing."""
-    documents = shard.documents()
-    contents: dict[str, set[bytes]] = {}
-    for row in shard.rows():
-        contents.setdefault(row["transaction_id"], set()).add(orjson.dumps(row))
-    assert contents.keys() == documents.keys()
-    for name, versions in contents.items():
-        assert len(versions) == 1, f"the rows of {name} differ"
-        (row,) = map(orjson.loads, versions)
-        assert row["prediction_id"] == documents[name]["prediction_id"]
-        assert row["decision"] == documents[name]["decision"]["outcome"]

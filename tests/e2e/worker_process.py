@@ -2,11 +2,13 @@
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +19,28 @@ import xgboost
 
 from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import PREFIX
-from consumer.features.plan import Plan
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.features.plan import Plan, Windowed
 from consumer.heartbeat import WorkerState, read_heartbeats
-from consumer.local.findings import read_lines
+from consumer.local.findings import build_oracle, check_features, read_lines
+from consumer.local.oracle import Event
 from consumer.local.resources import Resources
 from consumer.local.stack import Stack
 from consumer.model import Position
-from consumer.settings import SHIPPED
+from consumer.settings import SHIPPED, Settings
 from consumer.training.artefacts import write_anomaly, write_fraud
 from consumer.training.forest import grow
 from tests.builders import SHARD
+from tests.e2e.kcl_daemon import eventually
 from tests.multilang import Delivered, MultilangDriver
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = Settings()
 RESOURCES = Resources(shards=1)
-LETTERS = "fraudstream-dead-letters"
+LETTERS = SETTINGS.dead_letters.bucket
 # No checkpoint between deliveries: what a test then sees comes from the end of the shard.
 NEVER_S = "86400"
 _HOURS_BACK = 72
@@ -131,7 +137,7 @@ class Shard:
             "event_time": start + timedelta(minutes=number),
             "card_id": f"{self.name}-card-{number % 7}",
             "merchant_id": f"{self.name}-merchant-{number % 3}",
-            "amount": f"{number % 50 + 1}.25",
+            "amount": str(self.amount(number)),
             "currency": "EUR",
         }
         return orjson.dumps(event | changes)
@@ -150,6 +156,10 @@ class Shard:
 
     def id(self, number: int) -> str:
         return f"{self.name}-{number}"
+
+    def amount(self, number: int) -> float:
+        """No other transaction's amount; the first value of its feature vector."""
+        return number + 1.25
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """Decision documents by transaction id."""
@@ -195,6 +205,89 @@ class Shard:
         return sorted(key.decode() for key in self.redis.scan_iter(match=pattern, count=1_000))
 
 
-def expected_positions(driver: MultilangDriver) -> list[int]:
-    """The sequence numbers of the checkpoints that name one."""
-    return [each.sequence_number for each in driver.checkpoints if each is not None]
+def await_checkpoint(driver: MultilangDriver, position: Position) -> None:
+    await_idle(driver, lambda: driver.checkpoints[-1:] == [position])
+    assert len(driver.checkpoints) == len(set(driver.checkpoints)), "one came twice"
+
+
+def await_idle(driver: MultilangDriver, condition: Callable[[], bool]) -> None:
+    """Deliver nothing, as the KCL does on an idle shard, until *condition* holds."""
+
+    def is_met() -> bool:
+        driver.deliver([])
+        return condition()
+
+    eventually(is_met, "what an idle shard still does")
+
+
+@contextmanager
+def delivering(driver: MultilangDriver, records: Sequence[Delivered]) -> Iterator[threading.Event]:
+    """
+    Send *records* while the block runs; the event says that the worker is done with them.
+
+    A worker that leaves instead is for the block to explain.
+    """
+    done = threading.Event()
+
+    def deliver() -> None:
+        try:
+            driver.deliver(records)
+        except EOFError:
+            return
+        done.set()
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    try:
+        yield done
+    finally:
+        thread.join()
+
+
+def kill(driver: MultilangDriver) -> None:
+    driver.process.kill()
+    driver.process.wait()
+
+
+def as_observed(event: bytes) -> Event:
+    """What the oracle is told of a transaction."""
+    fields = orjson.loads(event)
+    return Event(
+        fields["transaction_id"],
+        int(datetime.fromisoformat(fields["event_time"]).timestamp()),
+        int(Decimal(fields["amount"]) * 100),
+        {"card_id": fields["card_id"], "merchant_id": fields["merchant_id"]},
+    )
+
+
+def assert_each_decided_and_counted_once(shard: Shard, plan: Plan, events: list[bytes]) -> None:
+    """One document an event, on the very features that the oracle counts, and rows that agree."""
+    documents = shard.documents()
+    assert len(documents) == len(events)
+    assert_every_row_agrees(shard)
+    horizon_s = SETTINGS.features.id_horizon_s
+    oracle = build_oracle(plan, horizon_s, [])
+    windowed = [feature.name for feature in plan.features if isinstance(feature, Windowed)]
+    for event in events:
+        observed = as_observed(event)
+        expected, _ = oracle.observe(observed)
+        found = documents[observed.transaction_id]["features"]
+        assert {name: found[name] for name in windowed} == expected
+    store = RedisFeatureStore(shard.redis, plan, id_horizon_s=horizon_s)
+    state = check_features(store, plan, oracle, sampled=100, hottest=5, seed=1)
+    assert state.checked > 0
+    assert state.wrong == 0, state.examples
+
+
+def assert_every_row_agrees(shard: Shard) -> None:
+    """Rows may repeat, but every one is its document's, and none is missing."""
+    documents = shard.documents()
+    contents: dict[str, set[bytes]] = {}
+    for row in shard.rows():
+        contents.setdefault(row["transaction_id"], set()).add(orjson.dumps(row))
+    assert contents.keys() == documents.keys()
+    for name, versions in contents.items():
+        assert len(versions) == 1, f"the rows of {name} differ"
+        (row,) = map(orjson.loads, versions)
+        assert row["prediction_id"] == documents[name]["prediction_id"]
+        assert row["decision"] == documents[name]["decision"]["outcome"]
