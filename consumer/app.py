@@ -95,6 +95,7 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
     *stack* closes what was opened. Raises Misconfigured and Unavailable.
     """
     clock = SystemClock()
+    DecodeRules.of(settings.events)
     plan = load_plan(settings.features.path, settings.events.base_currency)
     with hinted("is it up, and redis.url (FRAUDSTREAM_REDIS__URL) its address?"):
         stores = build_stores(settings, plan, stack)

@@ -6,12 +6,17 @@ repeats the value, which may be a card number.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
+from types import MappingProxyType
+
+import msgspec
 
 from consumer.errors import Rejected
-from consumer.masking import holds_card_number, is_card_number, mask_text
+from consumer.masking import mask_text
+from consumer.pan import PanGuard
 from consumer.wire import COUNTRY_PATTERN, MERCHANT_CATEGORY_PATTERN, WORD_PATTERN
 
 # Entity state counts in unsigned 32-bit seconds, and windows reach 30 days back.
@@ -25,22 +30,48 @@ _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _MAX_TEXT = 256
 
-# Identifiers that stand for a person's card. The others may look like a card number by chance
-# and for ever (a merchant id of 15 digits, the serial number of a phone), and to refuse them
-# would be to refuse a whole merchant.
-_CARD_FIELDS = frozenset({"card_id", "customer_id", "keys.card_id", "keys.customer_id"})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def check_identifiers(fields: Iterable[tuple[str, str | None]], pattern: re.Pattern[str]) -> None:
-    """Check (name, value) pairs: ``bad_identifier`` off *pattern*, ``card_number``."""
-    matches = pattern.fullmatch
-    for name, value in fields:
+@dataclass(frozen=True, slots=True)
+class IdentifierCheck:
+    """
+    What one identifier must satisfy.
+
+    ``field`` is the attribute, ``name`` that of messages (``keys.card_id``). ``guard``
+    takes name and value and returns what may be stored; None where card numbers are
+    not looked for.
+    """
+
+    field: str
+    name: str
+    pattern: re.Pattern[str]
+    guard: Callable[[str, str], str] | None
+
+
+def check_identifiers(
+    event: msgspec.Struct, checks: Sequence[IdentifierCheck], guard: PanGuard
+) -> Mapping[str, str]:
+    """
+    Check the identifiers of *event* and replace card numbers in it by their tokens.
+
+    Returns field → what was replaced. Raises ``bad_identifier`` and ``card_number``.
+    """
+    replaced: dict[str, str] | None = None
+    for check in checks:
+        value = getattr(event, check.field)
         if value is None:
             continue
-        if not matches(value):
-            raise Rejected("bad_identifier", f"{name}: expected to match {pattern.pattern}")
-        if name in _CARD_FIELDS and is_card_number(value):
-            raise _card_number(name)
+        if not check.pattern.fullmatch(value) and not guard.is_token(value):
+            expected = f"expected to match {check.pattern.pattern}"
+            raise Rejected("bad_identifier", f"{check.name}: {expected}")
+        if check.guard is not None:
+            safe = check.guard(check.name, value)
+            if safe is not value:
+                setattr(event, check.field, safe)
+                replaced = {} if replaced is None else replaced
+                replaced[check.field] = value
+    return _NOTHING if replaced is None else replaced
 
 
 def check_word(name: str, value: str | None) -> None:
@@ -51,7 +82,7 @@ def check_word(name: str, value: str | None) -> None:
         raise Rejected("bad_value", f"{name}: expected to match {WORD_PATTERN}")
     # No such word is a random token, so that the generous reading can do no harm here.
     if mask_text(value) != value:
-        raise _card_number(name)
+        raise Rejected("card_number", f"{name}: expected a word, found what may be a card number")
 
 
 def check_codes(country: str | None, merchant_category: str | None) -> None:
@@ -63,11 +94,9 @@ def check_codes(country: str | None, merchant_category: str | None) -> None:
 
 
 def check_text(name: str, value: str) -> None:
-    """Check a text that settings allow beside the known fields: ``bad_value``, ``card_number``."""
+    """Check a text that settings allow beside the known fields: ``bad_value``."""
     if len(value) > _MAX_TEXT or not value.isprintable():
         raise Rejected("bad_value", f"{name}: expected at most {_MAX_TEXT} printable characters")
-    if holds_card_number(value):
-        raise _card_number(name)
 
 
 def utc(name: str, time: datetime) -> datetime:
@@ -95,7 +124,3 @@ def canonical_address(name: str, text: str) -> str:
         # ::ffff:192.0.2.1 is 192.0.2.1 as a dual-stack server sees it.
         return str(address.ipv4_mapped or address)
     return str(address)
-
-
-def _card_number(name: str) -> Rejected:
-    return Rejected("card_number", f"{name}: expected a token, found what may be a card number")

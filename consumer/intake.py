@@ -40,6 +40,8 @@ class Intake:
         A record older than the lifetime of documents is not decided: its first
         decision may have expired, and a second one could differ from it.
         """
+        if self._rules.rates is not None:
+            self._rules.rates.refresh()
         batch = Batch(records)
         for record in records:
             try:

@@ -10,7 +10,7 @@ refusal loses a transaction.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 from consumer.compression import GZIP_MAGIC, inflate_prefix
@@ -45,19 +45,33 @@ _LENGTHS = tuple(lengths for _, lengths in _ISSUERS)
 _GENEROUS = re.compile(r'\d(?:(?:[^\w",:{}\[\]]|_){0,3}\d){12,}')
 # Neither inside a longer word or number nor between the groups of a UUID.
 _ALONE = re.compile(
-    r"(?<![0-9A-Za-z.])(?<![0-9A-Fa-f]{4}-)\d(?:[ .-]?\d){12,18}(?![0-9A-Za-z])(?!-[0-9A-Fa-f]{4})"
+    r"(?<![0-9A-Za-z.])(?<![0-9A-Fa-f]{4}-)\d(?:[ .-]?\d){12,}(?![0-9A-Za-z])(?!-[0-9A-Fa-f]{4})"
 )
 _WHOLE = re.compile(r"\d(?:[\W_]?\d){12,18}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def holds_card_number(text: str) -> bool:
-    """Tell whether a card number stands alone somewhere in *text*, spaced or hyphened or not."""
+    """
+    Tell whether a card number stands alone somewhere in *text*, spaced or hyphened or not.
+
+    It does where a group of digits begins and one ends: an expiry date may follow it.
+    """
     if len(text) < _SHORTEST:
         return False
     for found in _ALONE.finditer(text):
-        digits = [int(sign) for sign in found.group() if sign.isdecimal()]
-        if (0, len(digits)) in _windows(digits):
+        run = found.group()
+        digits = [int(sign) for sign in run if sign.isdecimal()]
+        # Where groups end, counted in digits; each but the last is where one begins.
+        ends = {0}
+        seen = 0
+        for sign in run:
+            if sign.isdecimal():
+                seen += 1
+            else:
+                ends.add(seen)
+        ends.add(seen)
+        if any(first in ends and first + size in ends for first, size in _windows(digits)):
             return True
     return False
 
@@ -78,13 +92,20 @@ def is_card_number(text: str) -> bool:
 
 def mask_text(text: str) -> str:
     """Replace every stretch of *text* that may be a card number by ``[pan]``."""
+    return replace_card_numbers(text, lambda _: MASK)
+
+
+def replace_card_numbers(text: str, replace: Callable[[str], str]) -> str:
+    """Replace every stretch of *text* that may be a card number by what *replace* makes of it."""
     if len(text) < _SHORTEST:
         return text
     pieces: list[str] = []
     end = 0
     for start, stop in _spans(text):
-        pieces += text[end:start], MASK
+        pieces += text[end:start], replace(text[start:stop])
         end = stop
+    if not end:
+        return text
     pieces.append(text[end:])
     return "".join(pieces)
 

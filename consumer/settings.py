@@ -44,6 +44,10 @@ Milliseconds = Annotated[int, Field(gt=0)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+S3Url = Annotated[str, Field(pattern=r"^s3://[^/]+/.+$")]
+IdField = Literal[
+    "transaction_id", "card_id", "merchant_id", "customer_id", "terminal_id", "device_id"
+]
 
 
 class Section(BaseModel):
@@ -147,6 +151,21 @@ class Features(Section):
     )
 
 
+class IdPatterns(Section):
+    """
+    Regular expressions of single identifiers, where events.id_pattern is too wide.
+
+    The pattern of your card tokens is the best protection from card numbers.
+    """
+
+    transaction_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+    card_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+    merchant_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+    customer_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+    terminal_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+    device_id: Pattern | None = Field(None, description="Instead of events.id_pattern")
+
+
 class Events(Section):
     """What an event may look like."""
 
@@ -160,6 +179,32 @@ class Events(Section):
     max_depth: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Deepest nesting of JSON")
     id_pattern: Pattern = Field(
         r"^[A-Za-z0-9_.:-]{1,64}$", description="Regular expression every identifier matches"
+    )
+    id_patterns: IdPatterns = IdPatterns()
+    pan: Literal["reject", "hash"] = Field(
+        "reject",
+        description="Events with a card number: reject makes them dead letters, hash replaces the "
+        "number by a keyed hash and needs a key",
+    )
+    pan_fields: tuple[IdField, ...] = Field(
+        ("card_id", "customer_id"),
+        description="Identifiers that are searched for card numbers, as free text always is. Add "
+        "others only if no honest one looks like a card number; a transaction_id is never hashed",
+    )
+    pan_keys: SecretStr | None = Field(
+        None,
+        description="Keys of pan: hash, the newest first: <id>:<64 or more hex digits>, separated "
+        "by commas. Keep former ones as long as documents live",
+    )
+    pan_keys_file: Path | None = Field(None, description="A file with the keys instead, one a line")
+    rates: Path | None = Field(
+        None,
+        description="Exchange rates for events without base_amount: a file of date,currency,rate "
+        "(CSV with that header, or YAML); one unit of currency is worth rate in base_currency. "
+        "Replace it at any time",
+    )
+    rates_max_age_days: Annotated[int, Field(ge=0, le=366)] = Field(
+        7, description="A rate stands for this many days where no newer one is in the table"
     )
 
 
@@ -232,6 +277,30 @@ class DecisionSettings(Section):
         5_000,
         description="What approve_below calls small: less than this, in minor units (cents) of "
         "events.base_currency",
+    )
+
+
+class RulesSettings(Section):
+    """Rules and named lists, taken over while the daemon runs."""
+
+    path: S3Url | Path = Field(
+        SHIPPED / "rules.yaml", description="The rules: a file, or s3://bucket/key"
+    )
+    lists: S3Url | Path = Field(
+        SHIPPED / "lists", description="The named lists: a folder, or s3://bucket/prefix/"
+    )
+    mode: Literal["live", "shadow", "off"] = Field(
+        "live", description="shadow records what rules would do, off leaves them out; so does the "
+        "mode in the file of rules, without a restart"
+    )
+    poll_s: Seconds = Field(10.0, description="Pause between looks for a new version")
+    decline_rise_limit: Fraction = Field(
+        0.05,
+        description="A change of rules or lists that declines more transactions than the version "
+        "before it, by more than this share of watch_transactions, is put into shadow",
+    )
+    watch_transactions: Annotated[int, Field(ge=1)] = Field(
+        1_000, description="Transactions of a worker that both versions judge after a change"
     )
 
 
@@ -315,6 +384,7 @@ class Settings(Section):
     events: Events = Events()
     scoring: Scoring = Scoring()
     decision: DecisionSettings = DecisionSettings()
+    rules: RulesSettings = RulesSettings()
     firehose: Firehose = Firehose()
     dead_letters: DeadLetters = DeadLetters()
     worker: Worker = Worker()

@@ -17,6 +17,7 @@ MASK = "***"
 """What stands in the place of a secret."""
 
 _WIDTH = 96
+_ADDRESSES = ("redis://", "rediss://", "unix://")
 
 _HEADER = f"""\
 The settings of fraudstream, with their defaults.
@@ -88,9 +89,14 @@ def _one_line(value: object) -> str:
 
 
 def plain(value: object) -> object:
-    """Turn *value* into types of YAML and JSON; a secret into an address without its password."""
+    """
+    Turn *value* into types of YAML and JSON.
+
+    A secret that is an address loses its password, any other is masked whole.
+    """
     if isinstance(value, SecretStr):
-        return mask_url(value.get_secret_value())
+        secret = value.get_secret_value()
+        return mask_url(secret) if secret.startswith(_ADDRESSES) else MASK
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):

@@ -147,6 +147,14 @@ def test_the_same_id_with_other_content_is_a_conflict(store: Store) -> None:
     assert store.read("tx_1")["digest"] == an_assessment(1).transaction.digest
 
 
+def test_the_same_content_under_a_former_key_is_no_conflict(store: Store) -> None:
+    store.port.decide([an_assessment(1)])
+    first = an_assessment(1).transaction.digest
+    rotated = a_transaction(1, digest="e" * 64, former_digests=("d" * 64, first))
+    (stored,) = store.port.decide([an_assessment(1, transaction=rotated)])
+    assert stored.stored is Stored.EXISTING
+
+
 def test_review_and_decline_reach_the_alerts_once(store: Store) -> None:
     flagged = an_assessment(1, decision=Decision(Outcome.DECLINE, ("fraud_score_high",)))
     store.port.decide([flagged, an_assessment(2)])

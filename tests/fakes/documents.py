@@ -57,7 +57,7 @@ class FakeDocuments:
                 self.alerts.append(build_alert(assessment))
             return StoredDecision(Stored.CREATED, document, read_effect(orjson.loads(document)))
         stored = orjson.loads(known)
-        if stored["digest"] != transaction.digest:
+        if stored["digest"] not in (transaction.digest, *transaction.former_digests):
             return StoredDecision(Stored.CONFLICT, known)
         return StoredDecision(Stored.EXISTING, known, read_effect(stored))
 

@@ -4,16 +4,19 @@ import gzip
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from consumer.decode import DecodeRules, decode
 from consumer.errors import Misconfigured, Rejected
 from consumer.local.simulator.malformed import SPOILERS, spoil
 from consumer.model import Kind, Label, LabelValue, Transaction
-from consumer.settings import Events
+from consumer.pan import PanGuard
+from consumer.settings import Events, IdPatterns
 
 RULES = DecodeRules.of(Events())
 CARD = "4111111111111111"
@@ -409,6 +412,128 @@ def test_further_fields_are_short_scalars_without_card_numbers(value: object, co
     rules = DecodeRules.of(Events(extra_fields=("note",)))
 
     assert rejection(TRANSACTION | {"note": value}, rules).code == code
+
+
+KEYS = SecretStr("k2:" + "ab" * 32 + ",k1:" + "cd" * 32)
+HASHING = Events(pan="hash", pan_keys=KEYS, extra_fields=("note", "reference"))
+TOKEN = PanGuard.of(HASHING).token(CARD)
+
+
+def test_an_identifier_may_have_a_pattern_of_its_own() -> None:
+    patterns = IdPatterns(card_id="tok_[0-9a-f]{8}", device_id=".*")
+    rules = DecodeRules.of(Events(id_patterns=patterns))
+
+    assert transaction(rules, card_id="tok_0123abcd", device_id="a b").device_id == "a b"
+    found = rejection(TRANSACTION | {"card_id": "card_1"}, rules)
+    assert (found.code, found.message) == (
+        "bad_identifier",
+        "card_id: expected to match tok_[0-9a-f]{8}",
+    )
+    keys = {"keys": {"card_id": "card_1"}}
+    assert rejection(LABEL | keys, rules).message.startswith("keys.card_id: expected to match tok_")
+
+
+def test_a_card_number_becomes_its_token_everywhere() -> None:
+    rules = DecodeRules.of(HASHING)
+    read = transaction(
+        rules, card_id=CARD, customer_id=CARD, note=f"for {CARD}", reference=int(CARD)
+    )
+
+    assert read.card_id == read.customer_id == TOKEN
+    assert read.extra == {"note": f"for {TOKEN}", "reference": TOKEN}
+    assert CARD not in repr(read)
+    about = decode(orjson.dumps(LABEL | {"keys": {"card_id": "4111-1111-1111-1111"}}), rules)
+    assert isinstance(about, Label)
+    assert about.keys == {"card_id": TOKEN}
+
+
+def test_a_token_may_be_sent_back_whatever_the_pattern() -> None:
+    rules = DecodeRules.of(
+        Events(pan="hash", pan_keys=KEYS, id_patterns=IdPatterns(card_id="[0-9]{16}"))
+    )
+
+    assert transaction(rules, card_id=TOKEN).card_id == TOKEN
+    assert transaction(rules, card_id=CARD).card_id == TOKEN
+
+
+def test_after_a_rotation_a_transaction_is_known_by_its_former_digest() -> None:
+    old = DecodeRules.of(Events(pan="hash", pan_keys=SecretStr("k1:" + "cd" * 32)))
+    new = DecodeRules.of(Events(pan="hash", pan_keys=KEYS))
+    noted = DecodeRules.of(HASHING)
+
+    assert transaction(new, card_id=CARD).former_digests == (transaction(old, card_id=CARD).digest,)
+    assert transaction(new, card_id=CARD).digest != transaction(old, card_id=CARD).digest
+    assert transaction(new).former_digests == ()
+    assert transaction(new).digest == transaction().digest
+    said = transaction(noted, note=CARD, reference=int(CARD))
+    assert len(said.former_digests) == 1
+    assert said.former_digests[0] != said.digest
+
+
+def test_identifiers_are_searched_for_card_numbers_by_setting() -> None:
+    everywhere = ("transaction_id", "merchant_id", "terminal_id", "device_id")
+    rules = DecodeRules.of(HASHING.model_copy(update={"pan_fields": everywhere}))
+    read = transaction(rules, merchant_id=CARD, terminal_id=CARD, device_id=CARD, card_id=CARD)
+
+    assert (read.merchant_id, read.terminal_id, read.device_id) == (TOKEN, TOKEN, TOKEN)
+    assert read.card_id == CARD
+    # A transaction is named for ever, and a hash would change with the key.
+    assert rejection(TRANSACTION | {"transaction_id": CARD}, rules).code == "card_number"
+    assert rejection(LABEL | {"transaction_id": CARD}, rules).code == "card_number"
+
+
+def test_without_a_key_free_text_is_masked_where_it_is_not_refused() -> None:
+    rules = DecodeRules.of(Events(extra_fields=("note", "reference")))
+
+    assert transaction(rules, note=f"a{CARD}b").extra == {"note": "a[pan]b"}
+    assert rejection(TRANSACTION | {"reference": int(CARD)}, rules).code == "card_number"
+    assert rejection(TRANSACTION | {"note": f"{CARD} 12 25"}, rules).code == "card_number"
+
+
+@pytest.fixture
+def rates(tmp_path: Path) -> Events:
+    path = tmp_path / "rates.csv"
+    path.write_text("date,currency,rate\n2026-04-30,USD,0.92\n", "utf-8")
+    return Events(rates=path)
+
+
+def test_without_a_conversion_of_its_own_money_is_converted_by_the_table(rates: Events) -> None:
+    rules = DecodeRules.of(rates)
+
+    assert transaction(rules, currency="USD").base_amount_minor == 1150
+    assert transaction(rules, currency="USD", base_amount=None).base_amount_minor == 1150
+    assert transaction(rules, currency="USD", base_amount="11.20").base_amount_minor == 1120
+    assert transaction(rules).base_amount_minor == 1250
+
+
+def test_the_digest_does_not_depend_on_the_table(rates: Events) -> None:
+    before = transaction(DecodeRules.of(rates), currency="USD")
+    assert rates.rates is not None
+    rates.rates.write_text("date,currency,rate\n2026-05-01,USD,0.95\n", "utf-8")
+    after = transaction(DecodeRules.of(rates), currency="USD")
+
+    assert before.base_amount_minor != after.base_amount_minor
+    assert before.digest == after.digest
+    assert before.digest != transaction(currency="USD", base_amount="11.50").digest
+
+
+def test_a_day_without_a_rate_is_rejected(rates: Events) -> None:
+    late = {"currency": "USD", "event_time": "2026-05-08T00:00:00Z"}
+    found = rejection(TRANSACTION | late, DecodeRules.of(rates))
+
+    assert found.code == "no_conversion"
+    assert "events.rates has no rate for its day" in found.message
+    longer = rates.model_copy(update={"rates_max_age_days": 8})
+    assert transaction(DecodeRules.of(longer), **late).base_amount_minor == 1150
+
+
+def test_keys_and_rates_that_are_wrong_are_said_with_the_rest(tmp_path: Path) -> None:
+    events = Events(pan="hash", rates=tmp_path / "none.csv", extra_fields=("a b",))
+    with pytest.raises(Misconfigured) as caught:
+        DecodeRules.of(events)
+
+    keys = ["events.extra_fields", "events.pan", "events.rates"]
+    assert [problem.key for problem in caught.value.problems] == keys
 
 
 def test_what_the_settings_of_events_get_wrong_is_said_all_at_once() -> None:

@@ -19,11 +19,24 @@ from consumer.wire import LabelEvent, TransactionEvent
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "events.md").read_text("utf-8")
 SAMPLES: list[str] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-# Raised while an event is decoded or decided; adapters reject objects of their own.
+# Raised while an event is decoded or decided; commands and adapters reject objects of their own.
+MODULES = (
+    "compression",
+    "currency",
+    "decode",
+    "field_checks",
+    "intake",
+    "json_checks",
+    "pan",
+    "rates",
+    "worker",
+)
 CODES = {
     code
-    for module in (ROOT / "consumer").glob("*.py")
-    for code in re.findall(r'Rejected\(\s*"(\w+)"', module.read_text("utf-8"))
+    for module in MODULES
+    for code in re.findall(
+        r'Rejected\(\s*"(\w+)"', (ROOT / "consumer" / f"{module}.py").read_text("utf-8")
+    )
 }
 
 

@@ -142,6 +142,12 @@ def test_a_card_number_that_stands_alone_in_a_text_is_found(card: str) -> None:
     assert not holds_card_number(f"9999999999{card}")
 
 
+@pytest.mark.parametrize("text", ["{} 12 25", "order 77 {}", "12 {} 25", "{}-01"])
+def test_a_card_number_between_other_groups_of_digits_is_found(text: str) -> None:
+    assert holds_card_number(text.format(CARDS[0]))
+    assert holds_card_number(text.format(spaced(CARDS[0], " ")))
+
+
 def test_a_uuid_with_a_card_number_inside_is_not_refused() -> None:
     uuid = "a4111111-1111-4111-1111-411111111111"
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from consumer.configuration import load
 from consumer.settings import SHIPPED, Settings
@@ -10,6 +11,7 @@ from consumer.settings_schema import all_keys
 from consumer.settings_text import (
     effective_values,
     mask_url,
+    plain,
     render_defaults,
     render_effective,
 )
@@ -78,3 +80,8 @@ def test_each_value_is_shown_with_its_origin(tmp_path: Path) -> None:
     (line,) = [line for line in lines if line.startswith("kcl.java_options")]
     assert line.split("  ", 1)[1].strip().startswith("[-Xmx1g, -Da=b]")
     assert line.endswith(f"  {path}:2")
+
+
+def test_a_secret_that_is_no_address_is_masked_whole() -> None:
+    for keys in ("2026b:" + "ab" * 32, "2026b://" + "ab" * 32):
+        assert plain(SecretStr(keys)) == "***"

@@ -253,7 +253,7 @@ def _read_decision(transaction: Transaction, sent: bytes, reply: Any) -> StoredD
         document = sent[:-1] + b',"label":' + reply[0] + b"}"
         return StoredDecision(Stored.CREATED, document, read_effect(orjson.loads(document)))
     known = orjson.loads(reply)
-    if known["digest"] != transaction.digest:
+    if known["digest"] not in (transaction.digest, *transaction.former_digests):
         return StoredDecision(Stored.CONFLICT, reply)
     return StoredDecision(Stored.EXISTING, reply, read_effect(known))
 
