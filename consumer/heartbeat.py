@@ -143,6 +143,11 @@ class Heartbeat:
 
     def _write(self) -> None:
         body = self._encoder.encode(self._body)
+        while len(body) > _SLOT_BYTES - _HEAD.size:
+            # Quotes and letters beyond ASCII take several bytes each. A write past the
+            # slot would destroy the other one, or fail when a failure is to be told.
+            self._body.cause = self._body.cause[: len(self._body.cause) // 2]
+            body = self._encoder.encode(self._body)
         self._generation += 1
         start = self._generation % 2 * _SLOT_BYTES
         slot = _HEAD.pack(self._generation, len(body), zlib.crc32(body)) + body

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO, NoReturn, Protocol
 
 import orjson
@@ -185,21 +186,29 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
             log.warning("the lease is lost", error=str(error))
         except Held as error:
             # Said in full; a traceback would only hide it.
-            log.error("held", reason=str(error))  # noqa: TRY400
-            self._on_failure(f"{HELD}: {error}")
-            self._go(EXIT_FAILED)
+            self._fail(
+                EXIT_FAILED, f"{HELD}: {error}", partial(log.error, "held", reason=str(error))
+            )
         except Unavailable as error:
-            log.error("leaving without a checkpoint", error=str(error))  # noqa: TRY400 - the cause is known
-            self._on_failure(str(error))
-            self._go(EXIT_UNAVAILABLE)
+            told = partial(log.error, "leaving without a checkpoint", error=str(error))
+            self._fail(EXIT_UNAVAILABLE, str(error), told)
         except Exception as error:
-            log.exception("leaving without a checkpoint")
-            self._on_failure(type(error).__name__)
-            self._go(EXIT_FAILED)
+            told = partial(log.exception, "leaving without a checkpoint")
+            self._fail(EXIT_FAILED, type(error).__name__, told)
 
-    def _go(self, code: int) -> NoReturn:
-        sys.stderr.flush()
-        self._leave(code)
+    def _fail(self, code: int, cause: str, tell: Callable[[], object]) -> NoReturn:
+        """
+        Leave with *code*, also when telling the cause fails.
+
+        An exception that got past here would be answered with OK by kclpy, and
+        a later checkpoint would pass the records that failed.
+        """
+        try:
+            self._on_failure(cause)
+            tell()
+            sys.stderr.flush()
+        finally:
+            self._leave(code)
 
     def _checkpoint_of(self, checkpointer: Any) -> Checkpoint:
         """A checkpoint function that is good for the present call only."""
