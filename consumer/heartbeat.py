@@ -27,6 +27,9 @@ _HEAD = struct.Struct("<QII")  # generation, length, CRC-32 of the body
 _SUFFIX = ".state"
 _CAUSE_LIMIT = 400
 
+IDLE = "idle"
+"""The stage of a worker that waits for its next call and has nothing to finish."""
+
 HELD = "held"
 """How the cause of a worker begins that must not be started again before somebody looked."""
 

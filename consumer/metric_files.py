@@ -8,7 +8,7 @@ archive of the same format, which no process id can have, and then removed.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -40,11 +40,17 @@ class MetricFiles:
             MultiProcessCollector(registry, path=str(self.directory))  # type: ignore[no-untyped-call]
             return generate_latest(registry)
 
-    def fold_dead(self, live_pids: Iterable[int]) -> None:
-        """Add the files of every process not in *live_pids* to the archive and remove them."""
-        keep = {str(pid) for pid in live_pids} | {_ARCHIVE}
+    def fold_dead(self, live_pids: Callable[[], Iterable[int]]) -> None:
+        """
+        Add the files of every process not in *live_pids* to the archive and remove them.
+
+        The files are listed before it is asked who lives, so that a process that
+        starts in between keeps its files.
+        """
         with self._lock:
-            for path in sorted(self.directory.glob("*.db")):
+            paths = sorted(self.directory.glob("*.db"))
+            keep = {str(pid) for pid in live_pids()} | {_ARCHIVE}
+            for path in paths:
                 kind, _, rest = path.stem.partition("_")
                 pid = rest.rpartition("_")[2]
                 if pid in keep:

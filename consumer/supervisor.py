@@ -17,7 +17,7 @@ from pathlib import Path
 
 from consumer.clock import Clock, SystemClock
 from consumer.health import Probe, describe, stuck
-from consumer.heartbeat import HELD, WorkerState, read_heartbeats
+from consumer.heartbeat import HELD, IDLE, WorkerState, read_heartbeats
 from consumer.instance_lock import hold_instance
 from consumer.java import find_java
 from consumer.java_log import JavaLine, log_java_line, log_worker_line, read_lines
@@ -39,6 +39,8 @@ _TICK_S = 0.25
 # Beyond the grace that Java gives its workers: for Java itself.
 _STOP_MARGIN_S = 10.0
 _READER_LIMIT_S = 5.0
+# For workers to end after Java has: they see the end of their input at once.
+_CLOSE_LIMIT_S = 2.0
 # Said by the KCL's scheduler when it begins to take part in lease assignment.
 _INITIALIZED = "Initialization complete. Starting worker loop."
 
@@ -160,7 +162,7 @@ class _Supervisor:
             for reader in readers:
                 reader.join(_READER_LIMIT_S)
             _remove(read_heartbeats(self._settings.supervisor.run_dir))
-            self._files.fold_dead(())
+            self._files.fold_dead(list)
 
     def _watch(self, group: ProcessGroup) -> str | None:
         """Wait until the group has to be ended: the cause, or None when we are to stop."""
@@ -183,7 +185,7 @@ class _Supervisor:
             if hung := stuck(states, self._clock.monotonic_s(), limit_s):
                 self._report("a worker makes no progress", hung, "watchdog")
                 return "watchdog"
-            self._files.fold_dead(state.pid for state in states)
+            self._files.fold_dead(self._live_pids)
         return None
 
     def _hold(self) -> int:
@@ -218,8 +220,34 @@ class _Supervisor:
                 self._log.error("stopped before the workers had drained")
                 return EXIT_CUT_SHORT
             self._stop.wait(_TICK_S)
+        if left := self._await_closed_heartbeats():
+            self._report("cut off while draining", left, "stop")
+            return EXIT_CUT_SHORT
         self._log.info("stopped")
         return 0
+
+    def _live_pids(self) -> list[int]:
+        states = read_heartbeats(self._settings.supervisor.run_dir)
+        return [state.pid for state in states if state.alive]
+
+    def _await_closed_heartbeats(self) -> list[WorkerState]:
+        """
+        Give workers a moment to leave; return those that were not done.
+
+        Java leaves when its own grace is over, drained or not, so its exit code
+        says nothing about the workers. One that is done has closed its file, or
+        was idle when it saw that Java is gone.
+        """
+        deadline_s = self._clock.monotonic_s() + _CLOSE_LIMIT_S
+        while states := [
+            state
+            for state in read_heartbeats(self._settings.supervisor.run_dir)
+            if state.alive or state.stage != IDLE
+        ]:
+            if self._clock.monotonic_s() >= deadline_s:
+                return states
+            self._stop.wait(_TICK_S)
+        return []
 
     def _report(self, event: str, states: Iterable[WorkerState], cause: str) -> None:
         now_s = self._clock.monotonic_s()

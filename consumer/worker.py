@@ -168,7 +168,7 @@ class Worker:
             parts.patience.call(lambda: parts.dead_letters.put(letters))
         # The limit is checked once the letters are stored: what an operator has to
         # look at is then there to be looked at. Labels neither count as bad nor dilute.
-        parts.flood.note(len(batch.records) - len(batch.labels), len(batch.letters))
+        parts.flood.note(len(batch.records) - len(batch.labels), len(letters))
         self._publish(batch.last, [each.stored.document for each in settled if _is_ours(each)])
 
     def _label(self, batch: Batch, settled: Sequence[Settled]) -> None:
@@ -213,6 +213,7 @@ class Worker:
         while self._publishing:
             self._acknowledge(self._publishing[0])
         self._checkpoint(checkpoint)
+        self._parts.telemetry.stage("idle")
 
     def _checkpoint_when_due(self, checkpoint: Checkpoint) -> None:
         now_s = self._parts.clock.monotonic_s()
@@ -221,7 +222,7 @@ class Worker:
 
     def _checkpoint(self, checkpoint: Checkpoint) -> None:
         position = self._progress.safe
-        if position is None or position == self._checkpointed:
+        if position is None or position == self._checkpointed or self._parts.flood.suspicious:
             return
         self._parts.telemetry.stage("checkpoint")
         checkpoint(position)

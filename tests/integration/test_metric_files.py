@@ -47,7 +47,7 @@ def test_dead_processes_leave_their_counts_and_no_files(tmp_path: Path) -> None:
     files = MetricFiles(tmp_path)
     for _ in range(4):
         _work(tmp_path, 1)
-        files.fold_dead(())
+        files.fold_dead(list)
     assert (_value(files, RECORDS), _value(files, COUNT), _value(files, BUCKET)) == (4, 4, 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_0.db", "histogram_0.db"]
 
@@ -55,9 +55,9 @@ def test_dead_processes_leave_their_counts_and_no_files(tmp_path: Path) -> None:
 def test_a_gauge_goes_with_its_process(tmp_path: Path) -> None:
     files = MetricFiles(tmp_path)
     pid = _work(tmp_path, 1)
-    files.fold_dead([pid])
+    files.fold_dead(lambda: [pid])
     assert _value(files, BEHIND) == 40
-    files.fold_dead(())
+    files.fold_dead(list)
     assert _value(files, BEHIND) is None
 
 
