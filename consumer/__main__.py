@@ -85,6 +85,15 @@ COMMANDS = {
         "(any more).",
         "fraudstream show tx_4711",
     ),
+    "check": Command(
+        "consumer.check_command",
+        "look at everything the daemon needs, with remedies",
+        "Look at everything that the daemon depends on and try what it will do: settings, Java, "
+        "stream, lease table, Redis, endpoints, Firehose, the dead letters' bucket, clocks. One "
+        "line a check, with what to do about it. Loads the functions, makes the index and puts "
+        "one object that it deletes again. Exit code 1 when something failed, 2 for settings.",
+        "fraudstream check --rate 1000",
+    ),
     "status": Command(
         "consumer.status_command",
         "show who works which shard, and what is stuck",

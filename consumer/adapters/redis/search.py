@@ -123,5 +123,9 @@ def _ranges(query: Query) -> dict[str, Range]:
     }
 
 
+ATTRIBUTES = (*_tags(Query()), *_ranges(Query()))
+"""What the index must hold for every question to be answered."""
+
+
 def _number(value: float | None, otherwise: str) -> str:
     return otherwise if value is None else repr(value)

@@ -1,0 +1,123 @@
+"""``check`` against the embedded AWS, a real Redis and a server in the place of the endpoints."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from consumer.__main__ import main
+from consumer.adapters.redis.connection import connect
+from consumer.local.resources import Resources, prepare, session
+from consumer.local.stack import Stack
+
+pytestmark = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="the embedded Redis exists for Linux x86-64 only",
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        prepare(session(running.aws_url), Resources(shards=2))
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _settings(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FRAUDSTREAM_SUPERVISOR__RUN_DIR", str(tmp_path / "run"))
+
+
+def checked(
+    capsysbinary: pytest.CaptureFixture[bytes], code: int, *words: str
+) -> dict[str, Mapping[str, Any]]:
+    """Subject → its finding; of several the last."""
+    assert main(["check", "--json", *words]) == code
+    body = orjson.loads(capsysbinary.readouterr().out)
+    assert body["ok"] == (code == 0)
+    return {each["subject"]: each for each in body["checks"]}
+
+
+def test_everything_is_looked_at_though_the_endpoints_do_not_answer(
+    capsysbinary: pytest.CaptureFixture[bytes], stack: Stack
+) -> None:
+    found = checked(capsysbinary, 1, "--rate", "10")
+    failed = {subject for subject, each in found.items() if each["level"] == "FAIL"}
+    assert failed == {"endpoint fraudstream-fraud", "endpoint fraudstream-anomaly"}
+    assert found["redis"]["level"] == "warn"
+    assert "appendonly yes" in found["redis"]["remedy"]
+    assert "2 open shards" in found["stream"]["text"]
+    assert "s to AWS" in found["clock"]["text"]
+    assert "5 KB a document (assumed)" in found["memory"]["text"]
+    assert "none yet" in found["leases"]["text"]
+    assert all(each["remedy"] for each in found.values() if each["level"] != "ok")
+    objects = session(stack.aws_url).client("s3").list_objects_v2(Bucket="fraudstream-dead-letters")
+    assert objects["KeyCount"] == 0
+
+
+def test_what_is_missing_is_named_with_its_setting(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUDSTREAM_KCL__STREAM_NAME", "nobody")
+    monkeypatch.setenv("FRAUDSTREAM_FIREHOSE__STREAM_NAME", "nothing")
+    monkeypatch.setenv("FRAUDSTREAM_DEAD_LETTERS__BUCKET", "nowhere")
+    monkeypatch.setenv("FRAUDSTREAM_KCL__JAVA", "/bin/true")
+    found = checked(capsysbinary, 1)
+    assert found["stream"]["text"] == "kcl.stream_name: nobody"
+    assert found["firehose"]["text"] == "firehose.stream_name: nothing"
+    assert found["dead letters"]["text"] == "dead_letters.bucket: nowhere"
+    assert "does not tell its version" in found["java"]["text"]
+
+
+def test_a_redis_that_is_down_hides_nothing_else(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUDSTREAM_REDIS__URL", "redis://:hunter2@127.0.0.1:1/0")
+    found = checked(capsysbinary, 1)
+    assert found["redis"]["level"] == "FAIL"
+    assert "hunter2" not in str(found)
+    assert found["stream"]["level"] == "ok"
+
+
+def test_a_server_that_evicts_is_refused(
+    capsysbinary: pytest.CaptureFixture[bytes], stack: Stack
+) -> None:
+    client = connect(stack.redis_url, connect_timeout_s=2, timeout_s=2)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        found = checked(capsysbinary, 1)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+    assert found["index"]["level"] == "FAIL"
+
+
+def test_wrong_settings_end_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUDSTREAM_LOGS__LEVEL", "loud")
+    assert main(["check"]) == 2
+    assert capsys.readouterr().out.startswith("FAIL  settings")
+
+
+def test_a_line_a_check_where_a_person_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["ok", "settings"]
+    assert all(line.split()[0] in ("ok", "warn", "FAIL") for line in lines)
+    assert [word for line in lines for word in line.split()[1:2]][:4] == [
+        *("settings", "features", "java", "run_dir"),
+    ]
+
+
+def test_a_rate_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "--rate", "many"])
+    assert ended.value.code == 2
+    assert "transactions a second" in capsys.readouterr().err
