@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from prometheus_client import REGISTRY
@@ -20,13 +21,14 @@ from pydantic import SecretStr
 import consumer
 from consumer.adapters import aws
 from consumer.adapters.endpoint_tags import EndpointTags
+from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
-from consumer.adapters.s3 import S3DeadLetters
+from consumer.adapters.s3 import S3DeadLetters, S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
 from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
@@ -44,7 +46,7 @@ from consumer.logs import configure, get_logger
 from consumer.metrics import Metrics
 from consumer.orphan import leave_with_parent
 from consumer.patience import Patience
-from consumer.ports import Endpoint
+from consumer.ports import Endpoint, Texts
 from consumer.preflight import (
     RecentProbe,
     answering,
@@ -53,6 +55,12 @@ from consumer.preflight import (
     probe_endpoint,
     refuse,
 )
+from consumer.rules.book import RuleBook, WatchLimits
+from consumer.rules.facts import build_catalogue
+from consumer.rules.feature_facts import describe_features
+from consumer.rules.lists import SUFFIX
+from consumer.rules.source import RulePoller, RuleSource
+from consumer.rules.specification import Mode
 from consumer.scoring import Scorer
 from consumer.settings import SHIPPED, Settings
 from consumer.supervisor import Daemon, run_daemon
@@ -102,6 +110,7 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
     scoring = settings.scoring
     fraud, anomaly = build_endpoints(settings, clock)
     with hinted("are aws.region, aws.endpoint_url and the credentials right?"):
+        build_rule_source(settings, plan).load()
         problems = check_stream(_client("kinesis", settings), settings)
         problems += check_bucket(_client("s3", settings), settings)
         if settings.firehose.enabled:
@@ -186,7 +195,7 @@ def build_worker(
         features=stores.features,
         scoring=scorer,
         documents=stores.documents,
-        policy=settings.decision,
+        judge=build_judge(settings, plan, telemetry, patience, stack),
         clock=clock,
         timing=telemetry,
     )
@@ -230,6 +239,50 @@ def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
     )
     documents.prepare()
     return Stores(features, documents)
+
+
+def build_judge(
+    settings: Settings, plan: Plan, telemetry: WorkerTelemetry, patience: Patience, stack: ExitStack
+) -> RuleBook:
+    """The rules in force and the thread that looks for others. As ``build_worker`` raises."""
+    source = build_rule_source(settings, plan)
+    limits = WatchLimits(settings.rules.decline_rise_limit, settings.rules.watch_transactions)
+    book = RuleBook(patience.call(source.load), settings.decision, limits, telemetry)
+    poller = stack.enter_context(
+        closing(RulePoller(source, book, settings.rules.poll_s, telemetry))
+    )
+    poller.start()
+    return book
+
+
+def build_rule_source(settings: Settings, plan: Plan) -> RuleSource:
+    """Where rules and lists lie, with the names that rules may use."""
+    base_currency = settings.events.base_currency
+    catalogue = build_catalogue(
+        describe_features(plan, base_currency), base_currency, settings.events.extra_fields
+    )
+    return RuleSource(
+        build_texts(settings, settings.rules.path),
+        build_lists_texts(settings),
+        catalogue,
+        Mode(settings.rules.mode),
+    )
+
+
+def build_lists_texts(settings: Settings) -> Texts:
+    """The files or objects of the named lists."""
+    return build_texts(settings, settings.rules.lists, SUFFIX)
+
+
+def build_texts(settings: Settings, address: str | Path, suffix: str = "") -> Texts:
+    """The one text at *address*, or with a *suffix* all in that folder that end in it."""
+    url = str(address)
+    if isinstance(address, str) and url.startswith("s3://"):
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        prefix = f"{key.rstrip('/')}/" if suffix else key
+        return S3Texts(_client("s3", settings), bucket, prefix, suffix)
+    path = Path(address)
+    return FileTexts(path, f"*{suffix}") if suffix else FileTexts(path.parent, path.name)
 
 
 def build_endpoints(settings: Settings, clock: Clock) -> tuple[Endpoint, Endpoint]:

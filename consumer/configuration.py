@@ -82,7 +82,9 @@ def _from_file(file: SettingsFile, problems: list[Problem]) -> Iterator[tuple[st
     """Yield the values of *file*, its paths made relative to its folder."""
     folder = file.path.absolute().parent
     for key, content in _flatten(file, file.values, Settings, "", problems):
-        is_path = all_keys()[key].path and isinstance(content, str)
+        is_path = (
+            all_keys()[key].path and isinstance(content, str) and not content.startswith("s3://")
+        )
         value = str(folder / content) if is_path and isinstance(content, str) else content
         yield key, _Value(value, _place(file, key))
 

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from consumer.currency import EXPONENTS
-from consumer.model import Assessment, Origin, Transaction
+from consumer.model import Assessment, Decision, Origin, Ruled, Transaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HASH_DIGITS = 16
 _OPTIONAL = (
     "customer_id",
     "terminal_id",
@@ -68,10 +69,8 @@ def build_document(assessment: Assessment, form: DocumentFormat) -> bytes:
             for name, score in (("fraud", scores.fraud), ("anomaly", scores.anomaly))
             if score is not None
         },
-        "decision": {
-            "outcome": assessment.decision.outcome,
-            "reasons": assessment.decision.reasons,
-        },
+        "decision": _decision_fields(assessment.decision),
+        "rules": _rule_fields(assessment.rules),
         "degraded": scores.degraded,
         "decided_ms": assessment.decided_ms,
     }
@@ -124,6 +123,29 @@ def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[st
         if value is not None:
             fields[name] = value
     fields.update(transaction.extra)
+    return fields
+
+
+def _decision_fields(decision: Decision) -> dict[str, object]:
+    fields: dict[str, object] = {"outcome": decision.outcome, "reasons": decision.reasons}
+    if decision.texts:
+        fields["texts"] = decision.texts
+    if decision.risk is not None:
+        fields["risk"] = decision.risk
+    return fields
+
+
+def _rule_fields(ruled: Ruled) -> dict[str, object]:
+    """Hits as ``<id>@<version>``; the beginnings of the hashes are enough to find a version by."""
+    fields: dict[str, object] = {
+        "hash": ruled.rules_hash[:_HASH_DIGITS],
+        "lists_hash": ruled.lists_hash[:_HASH_DIGITS],
+    }
+    for name, hits in (("hits", ruled.live), ("shadow", ruled.shadow)):
+        if hits:
+            fields[name] = [f"{hit.rule_id}@{hit.version}" for hit in hits]
+    if ruled.errors:
+        fields["errors"] = ruled.errors
     return fields
 
 

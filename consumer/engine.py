@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumer.clock import Clock
-from consumer.decision import decide
 from consumer.model import (
     Assessment,
+    Decision,
     Observation,
     Origin,
+    Ruled,
     Scores,
     StoredDecision,
     Transaction,
 )
 from consumer.ports import DocumentStore, FeatureStore, Observe
-from consumer.settings import DecisionSettings
+from consumer.rules.facts import Case
 
 
 class PendingScores(Protocol):
@@ -38,6 +39,18 @@ class Scoring(Protocol):
 
     def start(self, rows: Sequence[Sequence[float]], inference_id: str) -> PendingScores:
         """Send *rows* to both endpoints; the deadline counts from this call."""
+        ...
+
+
+class Judge(Protocol):
+    """Rules and the policy on scores."""
+
+    def turn(self) -> None:
+        """Take a new version over, if there is one; the chunk that follows is judged by one."""
+        ...
+
+    def decide(self, case: Case) -> tuple[Decision, Ruled]:
+        """Decide *case* and say what the rules found."""
         ...
 
 
@@ -90,7 +103,7 @@ class Settled:
 
 
 class Engine:
-    """Features, scores and thresholds to a stored decision, two Redis round trips a chunk."""
+    """Features, scores and rules to a stored decision, two Redis round trips a chunk."""
 
     def __init__(
         self,
@@ -98,14 +111,14 @@ class Engine:
         features: FeatureStore,
         scoring: Scoring,
         documents: DocumentStore,
-        policy: DecisionSettings,
+        judge: Judge,
         clock: Clock,
         timing: Timing,
     ) -> None:
         self._features = features
         self._scoring = scoring
         self._documents = documents
-        self._policy = policy
+        self._judge = judge
         self._clock = clock
         self._timing = timing
 
@@ -128,21 +141,31 @@ class Engine:
         """Wait for the scores, at the latest to the deadline, and decide each transaction."""
         with self._timing.timed("score"):
             scores = dispatched.scores.result()
+        self._judge.turn()
         now_ms = self._clock.now_ms()
         return [
-            Assessment(
-                transaction=incoming.transaction,
-                origin=incoming.origin,
-                observation=observation,
-                scores=row,
-                decision=decide(row, self._policy, incoming.transaction.base_amount_minor),
-                decided_ms=now_ms,
-                future=incoming.future,
-            )
+            self._assess(incoming, observation, row, now_ms)
             for incoming, observation, row in zip(
                 dispatched.incoming, dispatched.observations, scores, strict=True
             )
         ]
+
+    def _assess(
+        self, incoming: Incoming, observation: Observation, scores: Scores, now_ms: int
+    ) -> Assessment:
+        decision, ruled = self._judge.decide(
+            Case(incoming.transaction, observation.values, scores, incoming.time_s)
+        )
+        return Assessment(
+            transaction=incoming.transaction,
+            origin=incoming.origin,
+            observation=observation,
+            scores=scores,
+            decision=decision,
+            decided_ms=now_ms,
+            future=incoming.future,
+            rules=ruled,
+        )
 
     def store(self, assessments: Sequence[Assessment]) -> list[Settled]:
         """

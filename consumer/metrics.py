@@ -55,8 +55,25 @@ BREAKER_STATE = "fraudstream_breaker_state"
 # Whether a model was trained on another feature list than the one in use: 1 means that its
 # score is not used. No series where the endpoint has no tag to compare.
 FEATURE_HASH_MISMATCH = "fraudstream_feature_hash_mismatch"
+# Population stability index of a feature (or score_fraud, score_anomaly) against training, of the
+# worst worker: below 0.1 stable, above 0.25 another population.
+PSI = "fraudstream_psi"
+# Reviews and declines by what became of their explanation: written, dropped.
+EXPLANATIONS = "fraudstream_explanations_total"
 # Times the KCL and all its workers were ended and started again, by cause.
 RESTARTS = "fraudstream_restarts_total"
+# Transactions in which a rule found what it looks for, by rule and mode: live or shadow.
+RULE_HITS = "fraudstream_rule_hits_total"
+# Transactions for which a rule gave no value, by rule.
+RULE_ERRORS = "fraudstream_rule_errors_total"
+# Workers that decide by a version of rules and lists; the labels are the beginnings of the hashes.
+RULES_INFO = "fraudstream_rules_info"
+# When the rules in force took over, in seconds since the epoch; the longest ago of all workers.
+RULES_ACTIVE_SINCE = "fraudstream_rules_active_since_timestamp_seconds"
+# New versions of rules or lists that were refused because something in them is wrong.
+RULES_REFUSED = "fraudstream_rules_refused_total"
+# Changes that lifted the share of declines past its limit and were put into shadow.
+RULES_TRIPPED = "fraudstream_rules_tripped_total"
 # Always 1; the labels name the versions.
 BUILD_INFO = "fraudstream_build"
 
@@ -103,8 +120,35 @@ class Metrics:
         self.labels = counter(LABELS, "Labels by outcome", "outcome")
         self.endpoint_seconds = seconds(ENDPOINT_SECONDS, "Seconds of an endpoint", "endpoint")
         self.breaker_state = worst(BREAKER_STATE, "0 closed, 1 half-open, 2 open", "endpoint")
+        self.psi = worst(PSI, "Population stability index against training", "feature")
+        self.explanations = counter(EXPLANATIONS, "Explanations by outcome", "outcome")
         self.feature_hash_mismatch = worst(
             FEATURE_HASH_MISMATCH, "1 for a model of other features", "endpoint"
+        )
+
+        self._add_rules(registry)
+
+    def _add_rules(self, registry: CollectorRegistry) -> None:
+        self.rule_hits = Counter(RULE_HITS, "Hits of a rule", ("rule", "mode"), registry=registry)
+        self.rule_errors = Counter(
+            RULE_ERRORS, "Evaluations of a rule without a value", ("rule",), registry=registry
+        )
+        self.rules_info = Gauge(
+            RULES_INFO,
+            "Workers by version of rules and lists",
+            ("rules", "lists"),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.rules_active_since = Gauge(
+            RULES_ACTIVE_SINCE,
+            "When the rules in force took over",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.rules_refused = Counter(RULES_REFUSED, "Broken versions of rules", registry=registry)
+        self.rules_tripped = Counter(
+            RULES_TRIPPED, "Changes of rules put into shadow", registry=registry
         )
 
     @contextmanager

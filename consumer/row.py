@@ -6,8 +6,8 @@ columns: those of ``COLUMNS`` stand in every row, null where a transaction has n
 such field, so that a table or a Parquet schema is written down once. After them
 come ``f_<name>``, a column for each feature, and ``x_<name>``, one for each
 further field of the event. Times are UTC, ``2026-06-01 12:00:01.250``, the form
-that Athena reads as a timestamp. ``reasons`` and ``degraded`` are arrays of
-strings. The stored label and the time of storing are left out: a row sent again
+that Athena reads as a timestamp. ``reasons``, ``degraded`` and the three of rules
+are arrays of strings. The stored label and the time of storing are left out: a row sent again
 is equal to the first.
 """
 
@@ -44,6 +44,10 @@ COLUMNS: Final = (
     "reasons",
     "fraud_score",
     "anomaly_score",
+    "risk",
+    "rules",
+    "shadow_rules",
+    "rule_errors",
     "degraded",
     "future",
     "source",
@@ -53,6 +57,8 @@ COLUMNS: Final = (
     "received_time",
     "decided_time",
     "feature_hash",
+    "rules_hash",
+    "lists_hash",
     "digest",
 )
 """The columns of every row, in their order."""
@@ -66,6 +72,7 @@ def build_row(document: bytes) -> bytes:
     stored = orjson.loads(document)
     transaction, origin = stored["transaction"], stored["origin"]
     scores, decision = stored["scores"], stored["decision"]
+    rules = stored.get("rules", {})
     row: dict[str, object] = {
         "transaction_id": stored["transaction_id"],
         "prediction_id": stored["prediction_id"],
@@ -77,6 +84,10 @@ def build_row(document: bytes) -> bytes:
     row["reasons"] = decision["reasons"]
     row["fraud_score"] = scores.get("fraud")
     row["anomaly_score"] = scores.get("anomaly")
+    row["risk"] = decision.get("risk")
+    row["rules"] = rules.get("hits", [])
+    row["shadow_rules"] = rules.get("shadow", [])
+    row["rule_errors"] = rules.get("errors", [])
     row["degraded"] = stored["degraded"]
     row["future"] = stored.get("future", False)
     row["source"] = origin["source"]
@@ -86,6 +97,8 @@ def build_row(document: bytes) -> bytes:
     row["received_time"] = _format_time(origin["received_ms"])
     row["decided_time"] = _format_time(stored["decided_ms"])
     row["feature_hash"] = stored["feature_hash"]
+    row["rules_hash"] = rules.get("hash")
+    row["lists_hash"] = rules.get("lists_hash")
     row["digest"] = stored["digest"]
     for name, value in stored["features"].items():
         row["f_" + name] = value

@@ -1,7 +1,7 @@
 """What a worker tells about itself: each event moves its metrics and its heartbeat together."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from prometheus_client import Counter as PrometheusCounter
@@ -9,18 +9,23 @@ from prometheus_client import Counter as PrometheusCounter
 from consumer.breaker import BreakerState
 from consumer.clock import Clock
 from consumer.engine import Settled
-from consumer.errors import Unavailable
+from consumer.errors import Problem, Unavailable
 from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.model import Applied, Assessment, LabelOutcome, Position, ShardId, Stored
+from consumer.model import Applied, Assessment, LabelOutcome, Position, Ruled, ShardId, Stored
+from consumer.rules.compilation import RuleSet
+
+_HASH_DIGITS = 16
 
 _RECORD_OUTCOMES = {
     Stored.CREATED: "decided",
     Stored.EXISTING: "duplicate",
     Stored.CONFLICT: "conflict",
 }
+
+Follower = Callable[[Sequence[Assessment]], None]
 
 
 class WorkerTelemetry:
@@ -36,8 +41,14 @@ class WorkerTelemetry:
         self._entities = tuple(entities)
         self._log = get_logger(__name__)
         self._shard_id = ShardId("")
+        self._followers: list[Follower] = []
+        self._rules: tuple[str, str] | None = None
         for endpoint in ("fraud", "anomaly"):
             metrics.breaker_state.labels(endpoint).set(BreakerState.CLOSED)
+
+    def follow(self, hear: Follower) -> None:
+        """Have *hear* called with the assessments of each chunk whose documents are new."""
+        self._followers.append(hear)
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
         """Measure the block as *stage*."""
@@ -85,6 +96,14 @@ class WorkerTelemetry:
         """A model's feature list was compared with the one in use."""
         self._metrics.feature_hash_mismatch.labels(endpoint).set(0 if matches else 1)
 
+    def drifted(self, name: str, psi: float) -> None:
+        """A feature or score was compared with those of training."""
+        self._metrics.psi.labels(name).set(psi)
+
+    def explained(self, outcome: str, count: int) -> None:
+        """Explanations were ``written`` or ``dropped``."""
+        self._metrics.explanations.labels(outcome).inc(count)
+
     def sorted(self, batch: Batch) -> None:
         """A chunk was decoded."""
         _count(self._metrics.records, {"label": len(batch.labels)})
@@ -109,9 +128,10 @@ class WorkerTelemetry:
             self._metrics.conflicts.inc(stored[Stored.CONFLICT])
             self._metrics.dead_letters.labels("conflict").inc(stored[Stored.CONFLICT])
             self._log.warning("conflicting transactions", count=stored[Stored.CONFLICT])
-        self._decided(
-            [each.assessment for each in settled if each.stored.stored is Stored.CREATED], now_ms
-        )
+        created = [each.assessment for each in settled if each.stored.stored is Stored.CREATED]
+        self._decided(created, now_ms)
+        for follow in self._followers:
+            follow(created)
 
     def labelled(self, outcomes: Sequence[LabelOutcome]) -> None:
         """Labels were worked."""
@@ -138,10 +158,56 @@ class WorkerTelemetry:
             metrics.receive_to_decision.observe((now_ms - origin.received_ms) / 1000)
             outcomes[assessment.decision.outcome] += 1
             causes.update(assessment.scores.degraded)
+            self._ruled(assessment.rules)
             late.update(self._late(assessment.observation.applied))
         _count(metrics.decisions, outcomes)
         _count(metrics.degraded, causes)
         _count(metrics.late_dropped, late)
+
+    def rules_active(self, rules: RuleSet) -> None:
+        """*rules* decide from now on."""
+        metrics = self._metrics
+        labels = (rules.specification.hash[:_HASH_DIGITS], rules.lists.hash[:_HASH_DIGITS])
+        if self._rules is not None:
+            metrics.rules_info.labels(*self._rules).set(0)
+        metrics.rules_info.labels(*labels).set(1)
+        metrics.rules_active_since.set(self._clock.now_ms() / 1000)
+        self._rules = labels
+        self._log.info(
+            "rules taken over",
+            rules=labels[0],
+            lists=labels[1],
+            mode=str(rules.mode),
+            versions=[f"{each.rule.rule_id}@{each.rule.version}" for each in rules.rules],
+        )
+
+    def rules_refused(self, problems: Sequence[Problem]) -> None:
+        """A new version of rules or lists is broken; those in force stay."""
+        self._metrics.rules_refused.inc()
+        self._log.error("rules refused", problems=[str(problem) for problem in problems])
+
+    def rules_unreachable(self, error: Unavailable) -> None:
+        """Rules or lists could not be read; those in force stay."""
+        self._metrics.dependency_errors.labels(error.dependency, "rules").inc()
+        self._log.warning("rules unreachable", error=str(error))
+
+    def rules_tripped(self, rules: RuleSet, lifted: int, seen: int) -> None:
+        """A change declined *lifted* of *seen* transactions more and is in shadow now."""
+        self._metrics.rules_tripped.inc()
+        self._log.error(
+            "rules tripped: the version before decides again",
+            rules=rules.specification.hash[:_HASH_DIGITS],
+            lists=rules.lists.hash[:_HASH_DIGITS],
+            more_declined=lifted,
+            of=seen,
+        )
+
+    def _ruled(self, ruled: Ruled) -> None:
+        for mode, hits in (("live", ruled.live), ("shadow", ruled.shadow)):
+            for hit in hits:
+                self._metrics.rule_hits.labels(hit.rule_id, mode).inc()
+        for rule_id in ruled.errors:
+            self._metrics.rule_errors.labels(rule_id).inc()
 
     def _late(self, applied: Iterable[Applied]) -> list[str]:
         return [

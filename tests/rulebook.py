@@ -5,12 +5,15 @@ from typing import Any
 
 import yaml
 
+from consumer.errors import Problem, Unavailable
 from consumer.model import Scores
+from consumer.rules.book import RuleBook, WatchLimits
 from consumer.rules.cel import Type
 from consumer.rules.compilation import RuleSet, compile_rules
 from consumer.rules.facts import Case, Catalogue, Fact, build_catalogue
 from consumer.rules.lists import Entry, Lists, build_lists
 from consumer.rules.specification import Mode, Specification, parse_rules
+from consumer.settings import DecisionSettings
 from tests.builders import a_transaction
 
 FEATURES = ("amount", "card_count")
@@ -62,3 +65,30 @@ def a_case(
     **changes: Any,
 ) -> Case:
     return Case(a_transaction(1, **changes), (amount, count), Scores(fraud, anomaly), time_s)
+
+
+class KeptRuleNews:
+    """Telemetry of the book and the poller, kept as words."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def rules_active(self, rules: RuleSet) -> None:
+        ids = [each.rule.rule_id for each in rules.rules]
+        self.told.append(f"active {' '.join(ids)}".strip())
+
+    def rules_tripped(self, rules: RuleSet, lifted: int, seen: int) -> None:
+        self.told.append(f"tripped {lifted} of {seen}")
+
+    def rules_refused(self, problems: Sequence[Problem]) -> None:
+        self.told.append(f"refused {len(problems)}")
+
+    def rules_unreachable(self, error: Unavailable) -> None:
+        self.told.append(f"unreachable {error.dependency}")
+
+
+def a_book(
+    *rules: dict[str, Any], share: float = 0.1, window: int = 10, news: KeptRuleNews | None = None
+) -> RuleBook:
+    telemetry = news or KeptRuleNews()
+    return RuleBook(a_set(*rules), DecisionSettings(), WatchLimits(share, window), telemetry)

@@ -15,13 +15,14 @@ from consumer.intake import Batch, FloodLimit, Intake
 from consumer.labels import Labels
 from consumer.model import DeadLetter, LabelOutcome, Position, Record, Scores, ShardId
 from consumer.patience import Patience
-from consumer.settings import DecisionSettings, Events
+from consumer.settings import Events
 from consumer.settings import Worker as WorkerSettings
 from consumer.worker import Worker, WorkerParts
 from tests.builders import SHARD
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import FakeDocuments
 from tests.fakes.features import FakeFeatures
+from tests.rulebook import a_book
 
 FORM = DocumentFormat(FakeFeatures.names, "f" * 64, "EUR")
 TTL_MS = 172_800_000
@@ -116,7 +117,7 @@ class Bench:
             features=self.features,
             scoring=self.scoring,
             documents=self.documents,
-            policy=DecisionSettings(),
+            judge=a_book(),
             clock=self.clock,
             timing=self.telemetry,
         )
