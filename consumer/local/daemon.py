@@ -20,6 +20,16 @@ _POLL_S = 0.25
 _STOP_LIMIT_S = 60.0
 _TAIL_LINES = 15
 
+# Runs in the child: ask the kernel for SIGTERM when our parent ends, however it does, make
+# sure that it did not end before, then become the daemon, which drains on SIGTERM.
+_TRAMPOLINE = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 class DaemonProcess:
     """
@@ -41,7 +51,10 @@ class DaemonProcess:
             "FRAUDSTREAM_SUPERVISOR__PORT": str(self.port),
             "FRAUDSTREAM_SUPERVISOR__RUN_DIR": str(directory / "run"),
         }
-        self._command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
+        self._command = [
+            *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
+            *(sys.executable, "-m", "consumer", "run", "--config", str(config)),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -7,8 +7,10 @@ it is counted from the outside. Ends with ``.demo/summary.json`` and exit code 1
 unless every count is right.
 """
 
+import math
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -41,15 +43,16 @@ from consumer.local.simulator.ledger import Ledger, LedgerWriter
 from consumer.local.simulator.producer import Producer
 from consumer.local.simulator.traffic import Scenario, Traffic
 from consumer.local.stack import Stack
-from consumer.settings import SHIPPED
+from consumer.settings import SHIPPED, Features
 
 FAULTS = Faults(duplicates=0.005, malformed=0.001, late=0.005)
 _READY_LIMIT_S = 180.0
 _TICK_S = 0.5
+_HOUR_S = 3_600
 # Two seconds instead of ten: the KCL assigns leases every two failover times. The
 # deadline is generous because a laptop runs everything on the same few cores, and a
 # pause of any of it is not what the demo is to show.
-DAEMON_ENVIRONMENT = {
+_OVERRIDES = {
     "FRAUDSTREAM_KCL__FAILOVER_TIME_MS": "2000",
     "FRAUDSTREAM_SCORING__DEADLINE_MS": "2000",
     "FRAUDSTREAM_SCORING__CONNECT_TIMEOUT_MS": "1000",
@@ -67,6 +70,25 @@ class Sizes:
     rate: int
     shards: int
     keep: bool
+
+    @property
+    def id_horizon_s(self) -> int:
+        """
+        The id horizon that live traffic needs, in whole hours of seconds.
+
+        Days of simulated time pass in seconds here. A shard that is a few seconds
+        behind the other is then days behind at a merchant of both, and within the
+        shipped horizon its events would rightly be too late to count. So the
+        horizon covers all of the live time, with room for what is held back.
+        """
+        scenario = self.scenario
+        live_days = scenario.transactions / (scenario.cards * scenario.per_day)
+        return _HOUR_S * math.ceil(1.5 * live_days * 24 + Features().id_horizon_s / _HOUR_S)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """The variables of settings in which the demo differs from the shipped ones."""
+        return {"FRAUDSTREAM_FEATURES__ID_HORIZON_S": str(self.id_horizon_s), **_OVERRIDES}
 
     @classmethod
     def of(cls, environment: Mapping[str, str], end_ms: int) -> "Sizes":
@@ -115,6 +137,8 @@ class Stopwatch:
 def main() -> int:
     """Run the demo; return its exit code."""
     console = Console(stderr=True, highlight=False)
+    # Whoever ends us gets the same orderly end as Ctrl-C: every process we started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sizes = Sizes.of(os.environ, SystemClock().now_ms())
         return Demo(sizes, Path(".demo").resolve(), console).run()
@@ -197,7 +221,7 @@ class Demo:
             stack.enter_context(embedded)
             resources = Resources(shards=self._sizes.shards)
             prepare(session(embedded.aws_url), resources)
-            return open_place(embedded, resources, stack)
+            return open_place(embedded, resources, self._sizes.overrides, stack)
 
     def _learn(self, place: Place) -> tuple[Traffic, Learned]:
         scenario = self._sizes.scenario
@@ -221,7 +245,7 @@ class Demo:
             f"FRAUDSTREAM_DECISION__{name.upper()}": repr(value)
             for name, value in asdict(learned.trained.thresholds).items()
         }
-        environment = {**place.environment(), **thresholds, **DAEMON_ENVIRONMENT}
+        environment = {**place.environment(), **thresholds}
         with self._watch.timed("daemon", "Starting the daemon; the KCL takes its leases …"):
             daemon = stack.enter_context(
                 DaemonProcess(environment, self._directory, SHIPPED / "fraudstream.yaml")

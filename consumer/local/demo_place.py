@@ -54,6 +54,7 @@ class Place:
 
     stack: Stack
     resources: Resources
+    overrides: Mapping[str, str]
     settings: Settings
     plan: Plan
     kinesis: "KinesisClient"
@@ -64,7 +65,7 @@ class Place:
 
     def environment(self) -> Mapping[str, str]:
         """The variables that point a process at this place."""
-        return self.stack.environment()
+        return {**self.stack.environment(), **self.overrides}
 
     def rows(self) -> tuple[str, str]:
         """Bucket and prefix of Firehose's rows."""
@@ -75,14 +76,18 @@ class Place:
         return self.settings.dead_letters.bucket, self.settings.dead_letters.prefix
 
 
-def open_place(stack: Stack, resources: Resources, closes: ExitStack) -> Place:
+def open_place(
+    stack: Stack, resources: Resources, overrides: Mapping[str, str], closes: ExitStack
+) -> Place:
     """
     Connect to a started *stack*; *closes* closes the connections.
+
+    *overrides* are variables for settings that differ from the shipped ones.
 
     Empties nothing: on a Redis named by REDIS_URL earlier documents would be
     counted too. Raises Unavailable when documents of another run are there.
     """
-    settings = load(SHIPPED / "fraudstream.yaml", stack.environment()).settings
+    settings = load(SHIPPED / "fraudstream.yaml", {**stack.environment(), **overrides}).settings
     plan = load_plan(settings.features.path, settings.events.base_currency)
     stores = build_stores(settings, plan, closes)
     client = connect(stack.redis_url, connect_timeout_s=5, timeout_s=30)
@@ -97,6 +102,7 @@ def open_place(stack: Stack, resources: Resources, closes: ExitStack) -> Place:
     return Place(
         stack=stack,
         resources=resources,
+        overrides=overrides,
         settings=settings,
         plan=plan,
         kinesis=closes.enter_context(closing(aws.client("kinesis", config=once))),
