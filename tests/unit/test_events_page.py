@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from consumer.decode import DecodeRules, decode
-from consumer.model import Label, Transaction
+from consumer.model import Label, LabelOutcome, Transaction
+from consumer.rates import RateTable
 from consumer.schema import published_schema
 from consumer.settings import Events, Kcl
 from consumer.wire import LabelEvent, TransactionEvent
@@ -101,3 +103,17 @@ def test_the_command_puts_a_good_event_under_its_card() -> None:
     assert options["--stream-name"] == Kcl().stream_name
     # Version 2 of the AWS command line takes --data as base64 unless told otherwise.
     assert options["--cli-binary-format"] == "raw-in-base64-out"
+
+
+def test_the_table_of_rates_is_one(tmp_path: Path) -> None:
+    (table,) = re.findall(r"```csv\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "rates.csv").write_text(table, "utf-8")
+    read = RateTable.read(tmp_path / "rates.csv", Events().base_currency, 7)
+
+    assert read.convert(1_000, "JPY", datetime(2026, 5, 2, tzinfo=UTC)) == 620
+
+
+def test_every_outcome_of_a_label_is_explained() -> None:
+    listed = first_cells(section("What becomes of a label"))
+
+    assert listed == list(LabelOutcome)
