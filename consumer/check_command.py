@@ -62,7 +62,7 @@ def _tell(findings: Iterable[Finding], *, as_json: bool) -> Sequence[Finding]:
     console = Console(highlight=False, soft_wrap=True)
     told = []
     for each in findings:
-        remedy = f": {printable(each.remedy)}" if each.remedy else ""
+        remedy = f" → {printable(each.remedy)}" if each.remedy else ""
         line = Text(f"{each.level:<4}  {each.subject:<14}  {printable(each.text)}{remedy}")
         line.stylize(_STYLES[each.level], 0, 4)
         console.print(line)

@@ -36,6 +36,7 @@ _COLUMNS = (
     "anomaly",
     "label",
 )
+_BORDER = 2
 _NUMERIC = ("amount", "fraud", "anomaly")
 _STYLES = {Outcome.REVIEW.value: "yellow", Outcome.DECLINE.value: "bold red"}
 
@@ -193,12 +194,14 @@ def _print_page(page: Page) -> None:
     console = Console(highlight=False)
     if not rows:
         return
-    if not console.is_terminal:
-        sys.stdout.write("\n".join(plain_lines([_COLUMNS, *rows])) + "\n")
+    lines = plain_lines([_COLUMNS, *rows])
+    # A table squeezed into a narrow terminal breaks every id; long lines only wrap.
+    if not console.is_terminal or max(map(len, lines)) + _BORDER > console.width:
+        sys.stdout.write("\n".join(lines) + "\n")
         return
     table = Table(box=SIMPLE_HEAD)
     for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMERIC else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in _NUMERIC else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     console.print(table)

@@ -54,7 +54,7 @@ class Status:
         self._clock = clock
         self._registry = CollectorRegistry()
         self.metrics = SupervisorMetrics(self._registry, version)
-        self._registry.register(_CheckpointAge(self.situation))
+        self._registry.register(CheckpointAge(self.situation))
 
     def paths(self) -> dict[str, Callable[[], Answer]]:
         """The paths of the status server and what answers each."""
@@ -96,7 +96,7 @@ def _workers(situation: Situation) -> dict[str, object]:
     return {"workers": [describe(state, situation.now_s) for state in situation.states]}
 
 
-class _CheckpointAge(Collector):
+class CheckpointAge(Collector):
     """
     The age of each shard's oldest unsaved record, taken when it is asked for.
 
