@@ -26,9 +26,10 @@ from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
+from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
-from consumer.adapters.s3 import S3DeadLetters, S3Texts
+from consumer.adapters.s3 import S3DeadLetters, S3Texts, fetch
 from consumer.adapters.sagemaker import SageMakerEndpoint
 from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
@@ -38,6 +39,7 @@ from consumer.errors import Unavailable
 from consumer.feature_hash import FeatureHashWatch
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
+from consumer.followers import Archives, follow
 from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
 from consumer.intake import FloodLimit, Intake
@@ -122,6 +124,7 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
     hashes = build_feature_hash_watch(settings, plan, None)
     hashes.look()
     problems += hashes.problems()
+    build_archives(settings, plan).check()
     refuse(problems + check_endpoints(named, len(plan.names), clock))
     return {
         "redis": answering(stores.ping),
@@ -188,6 +191,8 @@ def build_worker(
     hashes.look()
     hashes.start(settings.scoring.tag_check_s)
     scorer = stack.enter_context(closing(build_scorer(settings, clock, telemetry, hashes.usable)))
+    explanations = Explanations(_connect(settings, settings.redis.documents_url, stack))
+    follow(build_archives(settings, plan), telemetry, clock, explanations.write, stack)
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
@@ -312,6 +317,16 @@ def build_feature_hash_watch(
         plan.hash,
         *([] if telemetry is None else [telemetry.feature_hash_compared]),
     )
+
+
+def build_archives(settings: Settings, plan: Plan) -> Archives:
+    """The archives of both models, in files or in S3."""
+
+    def fetched(source: str, target: Path) -> Path:
+        # A client costs megabytes, which a worker without archives is spared.
+        return fetch(_client("s3", settings), source, target)
+
+    return Archives(settings.scoring, plan, fetched)
 
 
 def build_scorer(

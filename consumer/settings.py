@@ -216,6 +216,11 @@ class EndpointSettings(Section):
     max_bytes: Annotated[int, Field(ge=1_024, le=6_291_456)] = Field(
         1_048_576, description="Bytes a request at most; SageMaker takes 6 MiB"
     )
+    archive: str | None = Field(
+        None,
+        description="The model.tar.gz it serves, a path or s3://bucket/key: drift is measured "
+        "against its training, and the fraud model's explains reviews and declines",
+    )
 
 
 class BreakerSettings(Section):
@@ -238,6 +243,18 @@ class BreakerSettings(Section):
     )
 
 
+class DriftSettings(Section):
+    """How live features and scores are compared with those of training."""
+
+    window_s: Seconds = Field(3_600.0, description="What is decided in this time is compared")
+    sample_every: Annotated[int, Field(ge=1)] = Field(
+        10, description="One transaction in so many is counted"
+    )
+    minimum: Annotated[int, Field(ge=1)] = Field(
+        1_000, description="Nothing is said about fewer values than these"
+    )
+
+
 class Scoring(Section):
     """The two endpoints and what may be spent on waiting for them."""
 
@@ -255,6 +272,7 @@ class Scoring(Section):
     connect_timeout_ms: Milliseconds = Field(100, description="Longest wait for a connection")
     threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
     breaker: BreakerSettings = BreakerSettings()
+    drift: DriftSettings = DriftSettings()
     tag_check_s: Seconds = Field(
         60.0, description="Pause between looks at the tag fraudstream:feature-hash of the endpoints"
     )
@@ -290,8 +308,9 @@ class RulesSettings(Section):
         SHIPPED / "lists", description="The named lists: a folder, or s3://bucket/prefix/"
     )
     mode: Literal["live", "shadow", "off"] = Field(
-        "live", description="shadow records what rules would do, off leaves them out; so does the "
-        "mode in the file of rules, without a restart"
+        "live",
+        description="shadow records what rules would do, off leaves them out; so does the "
+        "mode in the file of rules, without a restart",
     )
     poll_s: Seconds = Field(10.0, description="Pause between looks for a new version")
     decline_rise_limit: Fraction = Field(

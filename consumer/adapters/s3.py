@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -94,6 +96,23 @@ def read_letters(
         except (EOFError, OSError, ValueError, zlib.error) as error:
             raise Rejected("bad_letter", f"{key}: expected gzip lines of dead letters") from error
         yield from letters
+
+
+def fetch(client: "S3Client", source: str, target: Path) -> Path:
+    """
+    A local file with what *source* names: itself, or *target* with the ``s3://`` object.
+
+    Raises Unavailable.
+    """
+    if not source.startswith("s3://"):
+        return Path(source)
+    location = urlsplit(source)
+    with _translated("get_object"):
+        body = client.get_object(Bucket=location.netloc, Key=location.path.lstrip("/"))["Body"]
+        with target.open("wb") as file:
+            for piece in body.iter_chunks():
+                file.write(piece)
+    return target
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):

@@ -170,6 +170,7 @@ class Demo:
         self._directory = directory
         self._console = console
         self._watch = Stopwatch(console)
+        self._archives: dict[str, str] = {}
 
     def run(self) -> int:
         """Every step in turn; leaves no process behind unless told to keep running."""
@@ -236,7 +237,7 @@ class Demo:
                 place.settings.scoring.fraud.name: learned.trained.fraud,
                 place.settings.scoring.anomaly.name: learned.trained.anomaly,
             }
-            deploy(session(place.stack.aws_url), models, place.plan.hash)
+            self._archives = deploy(session(place.stack.aws_url), models, place.plan.hash)
             place.stack.start_endpoints(models)
         return traffic, learned
 
@@ -245,7 +246,12 @@ class Demo:
             f"FRAUDSTREAM_DECISION__{name.upper()}": repr(value)
             for name, value in asdict(learned.trained.thresholds).items()
         }
-        environment = {**place.environment(), **thresholds}
+        scoring = place.settings.scoring
+        archives = {
+            "FRAUDSTREAM_SCORING__FRAUD__ARCHIVE": self._archives[scoring.fraud.name],
+            "FRAUDSTREAM_SCORING__ANOMALY__ARCHIVE": self._archives[scoring.anomaly.name],
+        }
+        environment = {**place.environment(), **thresholds, **archives}
         with self._watch.timed("daemon", "Starting the daemon; the KCL takes its leases …"):
             daemon = stack.enter_context(
                 DaemonProcess(environment, self._directory, SHIPPED / "fraudstream.yaml")

@@ -69,6 +69,12 @@ def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
             f"{features['card_seconds_since_last']:.0f} s after the one before"
         ),
     ]
+    explanation = surest.get("explanation")
+    if isinstance(explanation, list):
+        lines += [
+            f"{part['contribution']:+.2f} log-odds by {part['feature']} = {part['value']:g}"
+            for part in explanation
+        ]
     for line in lines:
         console.print(f"  {line}", markup=False, soft_wrap=True)
 

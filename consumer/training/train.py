@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from consumer.errors import Misconfigured, Problem
 from consumer.training.artefacts import write_anomaly, write_fraud
+from consumer.training.bins import BINS, count_bins
 from consumer.training.dataset import Dataset
 from consumer.training.forest import TREE_SIZE, TREES, grow
 
@@ -102,6 +103,7 @@ def train(dataset: Dataset, folder: Path, settings: TrainingSettings) -> Trained
         "training_frauds": int(learning.fraud.sum()),
         "seed": settings.seed,
         "thresholds": {"fraud_review": review, "fraud_decline": decline},
+        BINS: count_bins(names, learning.rows) | count_bins(["score_fraud"], scores[:, None]),
     }
     write_fraud(folder / FRAUD_ARCHIVE, booster, names, plan_hash, fraud_metrics)
 
@@ -121,6 +123,7 @@ def train(dataset: Dataset, folder: Path, settings: TrainingSettings) -> Trained
         "training_rows": min(len(learning.rows), settings.forest_trees * settings.forest_tree_size),
         "seed": settings.seed,
         "thresholds": {"anomaly_review": anomaly_review},
+        BINS: count_bins(["score_anomaly"], anomalies[:, None]),
     }
     write_anomaly(folder / ANOMALY_ARCHIVE, forest, names, plan_hash, anomaly_metrics)
     return Trained(

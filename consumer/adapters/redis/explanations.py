@@ -1,0 +1,31 @@
+"""Explanations, added to decision documents after they were stored."""
+
+import redis
+
+from consumer.adapters.redis.connection import command, translated
+from consumer.adapters.redis.documents import PREFIX
+from consumer.model import TransactionId
+
+_NO_DOCUMENT = "new objects must be created at the root"
+
+
+class Explanations:
+    """Writes ``$.explanation``, which no index reads, of documents on one server."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def write(self, transaction_id: TransactionId, explanation: bytes) -> None:
+        """
+        Set the *explanation*, a JSON array; its lifetime is the document's.
+
+        A document that has expired stays away. Raises Unavailable.
+        """
+        with translated():
+            try:
+                command(
+                    self._client, "JSON.SET", PREFIX + transaction_id, "$.explanation", explanation
+                )
+            except redis.ResponseError as error:
+                if _NO_DOCUMENT not in str(error):
+                    raise

@@ -1,0 +1,96 @@
+"""
+What looks at decisions after they are stored: drift and explanations.
+
+Both start from the archives of the models. When the daemon starts, an archive
+that cannot be used is an error; a worker that starts later decides without them.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from consumer.clock import Clock
+from consumer.drift import Drift
+from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.explanation import Explainer, Write
+from consumer.features.plan import Plan
+from consumer.logs import get_logger
+from consumer.settings import Scoring
+from consumer.telemetry import WorkerTelemetry
+from consumer.training.reference import Reference, read_reference
+
+Fetch = Callable[[str, Path], Path]
+"""Gives a local file for a path or an ``s3://`` address, at the second argument if need be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """The archives that *settings* name, to be read for the features of *plan*."""
+
+    settings: Scoring
+    plan: Plan
+    fetch: Fetch
+
+    def read(self, directory: Path) -> dict[str, tuple[Path, Reference]]:
+        """
+        Read each by its score, those of ``s3://`` through *directory*.
+
+        Raises Unavailable, and Misconfigured for one that is missing, of other
+        features, or that needs libraries which are not installed.
+        """
+        found = {}
+        sources = {"fraud": self.settings.fraud.archive, "anomaly": self.settings.anomaly.archive}
+        for score, source in sources.items():
+            if source is None:
+                continue
+            path = self.fetch(source, directory / f"{score}.tar.gz")
+            reference = read_reference(path)
+            if reference.feature_hash != self.plan.hash:
+                expected = "the archive of a model trained on the features of features.path"
+                raise _refusal(score, source, expected)
+            found[score] = (path, reference)
+        if "fraud" in found and find_spec("xgboost") is None:
+            expected = "pip install 'fraudstream[train]', which explains decisions, or no archive"
+            raise _refusal("fraud", "no xgboost here", expected)
+        return found
+
+    def check(self) -> None:
+        """Read all of them for nothing but the errors, see ``read``."""
+        with TemporaryDirectory() as directory:
+            self.read(Path(directory))
+
+
+def follow(
+    archives: Archives, telemetry: WorkerTelemetry, clock: Clock, write: Write, stack: ExitStack
+) -> None:
+    """
+    Measure drift and explain what *telemetry* hears of, as far as there are archives.
+
+    *write* stores an explanation. *stack* ends what was started.
+    """
+    directory = Path(stack.enter_context(TemporaryDirectory(prefix="fraudstream-")))
+    try:
+        found = archives.read(directory)
+    except (Misconfigured, Unavailable) as error:
+        # Decisions are worth more than their analysis.
+        get_logger(__name__).error("no drift, no explanations", error=str(error))
+        return
+    if not found:
+        return
+    names = archives.plan.names
+    bins = {name: each for _, reference in found.values() for name, each in reference.bins.items()}
+    drift = Drift(bins, names, archives.settings.drift, telemetry.drifted)
+    telemetry.follow(lambda created: drift.observe(created, clock.monotonic_s()))
+    if "fraud" in found:
+        path, _ = found["fraud"]
+        command = [sys.executable, "-m", "consumer.training.explain", str(path)]
+        explainer = Explainer(command, names, write, telemetry.explained)
+        telemetry.follow(stack.enter_context(closing(explainer)).observe)
+
+
+def _refusal(score: str, found: str, expected: str) -> Misconfigured:
+    return Misconfigured([Problem("settings", f"scoring.{score}.archive", found, expected)])

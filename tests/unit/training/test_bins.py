@@ -1,0 +1,40 @@
+from bisect import bisect_left
+
+import msgspec
+import numpy as np
+import pytest
+
+from consumer.drift import Bins, stability_index
+from consumer.training.bins import count_bins
+
+
+def bins_of(values: list[float] | np.ndarray[tuple[int], np.dtype[np.float32]]) -> Bins:
+    column = np.asarray(values, np.float32)[:, None]
+    return msgspec.convert(count_bins(["x"], column)["x"], type=Bins)
+
+
+def test_a_smooth_feature_has_ten_equal_bins() -> None:
+    bins = bins_of(np.random.default_rng(1).lognormal(size=10_000).astype(np.float32))
+    assert bins.counts == (1000,) * 10
+
+
+def test_a_value_that_fills_more_than_a_tenth_has_a_bin_of_its_own() -> None:
+    bins = bins_of([0.0] * 95 + [1.0] * 5)
+    assert (bins.edges, bins.counts) == ((0.5,), (95, 5))
+
+
+def test_any_other_value_of_a_constant_feature_is_a_shift() -> None:
+    bins = bins_of([3.0] * 1000)
+    assert bins.counts == (0, 1000, 0)
+    assert bisect_left(bins.edges, 3.0) == 1
+    assert bisect_left(bins.edges, 3.1) == 2
+
+
+def test_double_precision_falls_into_the_bin_of_its_training_value() -> None:
+    values = np.round(np.random.default_rng(2).uniform(0, 1, 5_000), 1)
+    bins = bins_of(values.astype(np.float32))
+    live = [0] * len(bins.counts)
+    for value in values.tolist():
+        live[bisect_left(bins.edges, value)] += 1
+    assert tuple(live) == bins.counts
+    assert stability_index(bins.counts, live) == pytest.approx(0)
