@@ -7,8 +7,10 @@ does not index null.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
@@ -77,6 +79,21 @@ def build_document(assessment: Assessment, form: DocumentFormat) -> bytes:
     if assessment.future:
         document["future"] = True
     return orjson.dumps(document)
+
+
+def came_from(document: Mapping[str, Any], origin: Origin) -> bool:
+    """
+    Whether the stored *document* was made from the very record of *origin*.
+
+    Then it came again after a crash or a lost reply; a producer's duplicate
+    stands elsewhere in the stream.
+    """
+    written = document["origin"]
+    return bool(
+        origin.position is not None
+        and written.get("shard_id") == origin.shard_id
+        and written.get("position") == str(origin.position)
+    )
 
 
 def build_alert(assessment: Assessment) -> bytes:

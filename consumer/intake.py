@@ -1,14 +1,17 @@
 """Records to work: decode each one, set aside what can never succeed, and notice a flood."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from consumer.decode import DecodeRules, decode
 from consumer.engine import Incoming
 from consumer.errors import Held, Rejected
+from consumer.logs import get_logger
 from consumer.masking import mask_payload
 from consumer.model import DeadLetter, Label, Origin, Position, Record, Transaction
+
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -29,9 +32,15 @@ class Batch:
 class Intake:
     """Decodes the records of one shard."""
 
-    def __init__(self, rules: DecodeRules, lifetime_ms: int) -> None:
+    def __init__(
+        self,
+        rules: DecodeRules,
+        lifetime_ms: int,
+        read: Callable[[bytes, DecodeRules], Transaction | Label] = decode,
+    ) -> None:
         self._rules = rules
         self._lifetime_ms = lifetime_ms
+        self._decode = read
 
     def sort(self, records: Sequence[Record], received_ms: int) -> Batch:
         """
@@ -49,6 +58,13 @@ class Intake:
             except Rejected as error:
                 batch.letters.append(dead_letter(record, error))
                 continue
+            except Exception as error:  # noqa: BLE001 - one record must not stop its shard
+                # The name of the error alone: its text could repeat a value of the event.
+                kind = type(error).__name__
+                _log.error("a record could not be read", position=str(record.position), error=kind)
+                rejected = Rejected("unreadable", f"reading it failed with {kind}")
+                batch.letters.append(dead_letter(record, rejected))
+                continue
             if isinstance(event, Transaction):
                 batch.incoming.append(Incoming(event, _origin(record, received_ms)))
             else:
@@ -59,7 +75,7 @@ class Intake:
         if received_ms - record.arrival_ms > self._lifetime_ms:
             hours = self._lifetime_ms / 3_600_000
             raise Rejected("stale", f"the record is older than {hours:g} h")
-        return decode(record.data, self._rules)
+        return self._decode(record.data, self._rules)
 
 
 class FloodLimit:
@@ -78,8 +94,18 @@ class FloodLimit:
         self._records = 0
         self._rejected = 0
 
+    @property
+    def suspicious(self) -> bool:
+        """
+        Whether a flood may have begun, so that nothing should be checkpointed now.
+
+        A process that is started again begins to count anew; what was not
+        checkpointed comes again and holds it at the same place.
+        """
+        return self._rejected > self._share * max(self._records, self._window // 10)
+
     def note(self, records: int, rejected: int) -> None:
-        """Count a batch. Raises Held once a full window holds too many rejected ones."""
+        """Count a batch. Raises Held once the window holds too many rejected ones."""
         self._recent.append((records, rejected))
         self._records += records
         self._rejected += rejected
@@ -87,11 +113,12 @@ class FloodLimit:
             oldest_records, oldest_rejected = self._recent.popleft()
             self._records -= oldest_records
             self._rejected -= oldest_rejected
-        if self._records >= self._window and self._rejected > self._share * self._records:
+        if self._rejected > self._share * max(self._records, self._window):
             message = (
                 f"{self._rejected} of the last {self._records} records were rejected, more than "
-                f"dead_letters.limit_share = {self._share:g}: look at the dead letters, mend the "
-                "producer or the settings, then restart; nothing was checkpointed past them"
+                f"dead_letters.limit_share = {self._share:g} of {self._window} allows: look at the "
+                "dead letters and mend the producer or the settings; to let those that are in the "
+                "stream already pass as dead letters, start with dead_letters.limit_share: 1"
             )
             raise Held(message)
 

@@ -272,6 +272,7 @@ class Stored(StrEnum):
     """What the document store did with an assessment."""
 
     CREATED = "created"
+    REDELIVERED = "redelivered"
     EXISTING = "existing"
     CONFLICT = "conflict"
 

@@ -21,6 +21,7 @@ _HASH_DIGITS = 16
 
 _RECORD_OUTCOMES = {
     Stored.CREATED: "decided",
+    Stored.REDELIVERED: "redelivered",
     Stored.EXISTING: "duplicate",
     Stored.CONFLICT: "conflict",
 }

@@ -12,14 +12,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from consumer.clock import Clock
 from consumer.engine import Dispatched, Engine, Settled
 from consumer.errors import Rejected, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake, cut, dead_letter
 from consumer.labels import Labels
-from consumer.model import DeadLetter, LabelOutcome, Origin, Position, Record, ShardId, Stored
+from consumer.model import DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
 from consumer.patience import Patience
 from consumer.ports import DeadLetterStore, DecisionSink
 from consumer.progress import Progress, Ticket, checkpoint_is_due
@@ -249,17 +247,4 @@ def _is_ours(settled: Settled) -> bool:
     producer's duplicate has another position, and the record that was first
     answers for the row.
     """
-    stored = settled.stored
-    if stored.stored is Stored.CREATED:
-        return True
-    return stored.stored is Stored.EXISTING and _came_from(
-        stored.document, settled.assessment.origin
-    )
-
-
-def _came_from(document: bytes, origin: Origin) -> bool:
-    written = orjson.loads(document)["origin"]
-    return bool(
-        written.get("shard_id") == origin.shard_id
-        and written.get("position") == str(origin.position)
-    )
+    return settled.stored.stored in (Stored.CREATED, Stored.REDELIVERED)

@@ -31,7 +31,7 @@ from consumer.model import (
     Stored,
 )
 from consumer.ports import DocumentStore
-from tests.builders import NOON, a_label, a_transaction, an_assessment
+from tests.builders import NOON, a_label, a_transaction, an_assessment, an_origin
 from tests.fakes.documents import FakeDocuments
 
 FORM = DocumentFormat(
@@ -129,14 +129,21 @@ def test_the_first_decision_stands_whoever_comes_second(store: Store) -> None:
     second = replace(first, decision=Decision(Outcome.DECLINE, ("fraud_score_high",)))
     store.port.decide([first])
     (stored,) = store.port.decide([second])
-    assert stored.stored is Stored.EXISTING
+    assert stored.stored is Stored.REDELIVERED
     assert orjson.loads(stored.document)["decision"]["outcome"] == "approve"
     assert store.alerts() == []
 
 
 def test_two_of_one_id_in_one_call_are_one_decision(store: Store) -> None:
-    stored = store.port.decide([an_assessment(1), an_assessment(1)])
+    duplicate = an_assessment(1, origin=an_origin(2))
+    stored = store.port.decide([an_assessment(1), duplicate])
     assert [each.stored for each in stored] == [Stored.CREATED, Stored.EXISTING]
+
+
+def test_a_record_that_comes_again_is_told_from_a_producers_duplicate(store: Store) -> None:
+    store.port.decide([an_assessment(1)])
+    stored = store.port.decide([an_assessment(1), an_assessment(1, origin=an_origin(2))])
+    assert [each.stored for each in stored] == [Stored.REDELIVERED, Stored.EXISTING]
 
 
 def test_the_same_id_with_other_content_is_a_conflict(store: Store) -> None:
@@ -152,7 +159,7 @@ def test_the_same_content_under_a_former_key_is_no_conflict(store: Store) -> Non
     first = an_assessment(1).transaction.digest
     rotated = a_transaction(1, digest="e" * 64, former_digests=("d" * 64, first))
     (stored,) = store.port.decide([an_assessment(1, transaction=rotated)])
-    assert stored.stored is Stored.EXISTING
+    assert stored.stored is Stored.REDELIVERED
 
 
 def test_review_and_decline_reach_the_alerts_once(store: Store) -> None:
@@ -243,7 +250,7 @@ def test_a_redelivered_transaction_tells_its_label_again(store: Store) -> None:
     store.port.label([a_label(1)])
     (first,) = store.port.decide([an_assessment(1)])
     (again,) = store.port.decide([an_assessment(1)])
-    assert again.stored is Stored.EXISTING
+    assert again.stored is Stored.REDELIVERED
     assert again.effect == first.effect
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from consumer.document import DocumentFormat, build_alert, build_document
+from consumer.document import DocumentFormat, build_alert, build_document, came_from
 from consumer.errors import Unavailable
 from consumer.labels import build_label, read_effect
 from consumer.model import (
@@ -59,7 +59,10 @@ class FakeDocuments:
         stored = orjson.loads(known)
         if stored["digest"] not in (transaction.digest, *transaction.former_digests):
             return StoredDecision(Stored.CONFLICT, known)
-        return StoredDecision(Stored.EXISTING, known, read_effect(stored))
+        again = came_from(stored, assessment.origin)
+        return StoredDecision(
+            Stored.REDELIVERED if again else Stored.EXISTING, known, read_effect(stored)
+        )
 
     def _label(self, label: Label) -> Labelled:
         body, known = build_label(label), self.documents.get(label.transaction_id)

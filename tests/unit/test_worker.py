@@ -7,13 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 import orjson
 import pytest
 
-from consumer.decode import DecodeRules
+from consumer.decode import DecodeRules, decode
 from consumer.document import DocumentFormat
 from consumer.engine import Engine, Settled
 from consumer.errors import Held, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake
 from consumer.labels import Labels
-from consumer.model import DeadLetter, LabelOutcome, Position, Record, Scores, ShardId
+from consumer.model import (
+    DeadLetter,
+    Label,
+    LabelOutcome,
+    Position,
+    Record,
+    Scores,
+    ShardId,
+    Transaction,
+)
 from consumer.patience import Patience
 from consumer.settings import Events
 from consumer.settings import Worker as WorkerSettings
@@ -99,6 +108,13 @@ class Silence:
     def checkpointed(self, position: Position) -> None: ...
 
 
+def decode_or_explode(data: bytes, rules: DecodeRules) -> Transaction | Label:
+    """Fails at the events that ask for it, as no decoder should."""
+    if b"explode" in data:
+        raise RecursionError
+    return decode(data, rules)
+
+
 class Bench:
     """A worker and all that it touches."""
 
@@ -123,7 +139,7 @@ class Bench:
         )
         patience = Patience(self.clock, self.clock.sleep, 5.0, lambda _error, _waited: None)
         parts = WorkerParts(
-            intake=Intake(DecodeRules.of(Events()), TTL_MS),
+            intake=Intake(DecodeRules.of(Events()), TTL_MS, decode_or_explode),
             flood=FloodLimit(limit_share, 100),
             engine=engine,
             labels=Labels(self.documents, None, patience, TTL_MS),
@@ -319,6 +335,33 @@ def test_a_flood_of_bad_records_holds_before_a_checkpoint() -> None:
         )
     assert len(bench.letters.letters) == 60
     assert bench.checkpoints == []
+
+
+def test_while_a_flood_may_have_begun_nothing_is_checkpointed() -> None:
+    bench = Bench(chunk_size=10)
+    bench.deliver(*(bench.record(number) for number in range(1, 11)))
+    with pytest.raises(Held):
+        bench.deliver(*(bench.record(number, b"{") for number in range(11, 200)))
+    assert bench.checkpoints == [Position(10)]
+    bench.worker.shutdown_requested(bench.checkpoints.append)
+    assert bench.checkpoints == [Position(10)]
+
+
+def test_a_flood_of_conflicts_holds_too() -> None:
+    bench = Bench(chunk_size=10)
+    with pytest.raises(Held):
+        bench.deliver(
+            *(bench.record(number, an_event(1, amount=number)) for number in range(1, 102))
+        )
+
+
+def test_whatever_reading_a_record_raises_costs_that_record_only() -> None:
+    bench = Bench()
+    bad = an_event(2, merchant_id="explode")
+    bench.deliver(bench.record(1), bench.record(2, bad), bench.record(3))
+    (letter,) = bench.letters.letters.values()
+    assert (letter.error, letter.position) == ("unreadable", Position(2))
+    assert bench.checkpoints == [Position(3)]
 
 
 def test_bad_records_below_the_limit_pass() -> None:

@@ -16,7 +16,7 @@ import orjson
 import redis
 
 from consumer.adapters.redis.connection import command, refuse_eviction, translated
-from consumer.document import DocumentFormat, build_alert, build_document, milliseconds
+from consumer.document import DocumentFormat, build_alert, build_document, came_from, milliseconds
 from consumer.errors import Misconfigured, Problem
 from consumer.labels import build_label, read_effect
 from consumer.model import (
@@ -27,7 +27,6 @@ from consumer.model import (
     Outcome,
     Stored,
     StoredDecision,
-    Transaction,
     TransactionId,
 )
 
@@ -160,7 +159,7 @@ class RedisDocuments:
         return [
             StoredDecision(Stored.CREATED, document)
             if reply is None
-            else _read_decision(assessment.transaction, document, reply)
+            else _read_decision(assessment, document, reply)
             for assessment, document, reply in zip(assessments, documents, replies, strict=True)
         ]
 
@@ -247,15 +246,18 @@ def _waiting_key(document_key: str) -> str:
     return f"unmatched:{{{document_key}}}"
 
 
-def _read_decision(transaction: Transaction, sent: bytes, reply: Any) -> StoredDecision:
+def _read_decision(assessment: Assessment, sent: bytes, reply: Any) -> StoredDecision:
     """What a reply says: the document that stood before, or the label that waited for ours."""
     if isinstance(reply, list):
         document = sent[:-1] + b',"label":' + reply[0] + b"}"
         return StoredDecision(Stored.CREATED, document, read_effect(orjson.loads(document)))
     known = orjson.loads(reply)
+    transaction = assessment.transaction
     if known["digest"] not in (transaction.digest, *transaction.former_digests):
         return StoredDecision(Stored.CONFLICT, reply)
-    return StoredDecision(Stored.EXISTING, reply, read_effect(known))
+    again = came_from(known, assessment.origin)
+    stored = Stored.REDELIVERED if again else Stored.EXISTING
+    return StoredDecision(stored, reply, read_effect(known))
 
 
 def _read_labelled(reply: Any) -> Labelled:
