@@ -20,7 +20,7 @@ features, rules and further fields.
 """
 
 _MIN_REDIS = (7, 2)
-_MIN_JAVA = 17
+_MIN_JAVA = 11
 _SKEW_WARN_S, _SKEW_FAIL_S = 2.0, 300.0  # AWS refuses signatures off by five minutes
 _THOUSAND = 1_000
 _MODULES = {"rejson": "JSON", "search": "Search"}
