@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from types import MappingProxyType
 
 import msgspec
@@ -115,12 +115,10 @@ def canonical_address(name: str, text: str) -> str:
     if _IPV4.fullmatch(text):
         return text
     try:
-        address = ip_address(text)
+        address = IPv6Address(text)
     except ValueError:
         raise Rejected("bad_value", f"{name}: expected an IPv4 or IPv6 address") from None
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            raise Rejected("bad_value", f"{name}: expected an address without a zone")
-        # ::ffff:192.0.2.1 is 192.0.2.1 as a dual-stack server sees it.
-        return str(address.ipv4_mapped or address)
-    return str(address)
+    if address.scope_id is not None:
+        raise Rejected("bad_value", f"{name}: expected an address without a zone")
+    # ::ffff:192.0.2.1 is 192.0.2.1 as a dual-stack server sees it.
+    return str(address.ipv4_mapped or address)

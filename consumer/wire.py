@@ -68,7 +68,7 @@ class TransactionEvent(
     base_amount: (
         Annotated[
             OptionalAmount,
-            Meta(description="The same money in the base currency; required in any other one"),
+            Meta(description="The same money in the base currency; else a table of rates converts"),
         ]
         | UnsetType
     ) = UNSET

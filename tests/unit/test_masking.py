@@ -77,6 +77,13 @@ def test_overlapping_finds_leave_no_digit_of_either() -> None:
     assert masked.startswith("[pan]")
 
 
+def test_two_card_numbers_in_one_run_of_digits_are_masked_apart() -> None:
+    masked = mask_text(CARDS[0] + "0" * 40 + CARDS[0])
+
+    assert masked.startswith("[pan]0")
+    assert masked.endswith("0[pan]")
+
+
 def test_gzip_is_shown_decompressed_and_masked() -> None:
     data = gzip.compress(b'{"card":"4111111111111111"}')
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,22 @@ def test_what_was_replaced_is_not_replaced_again(text: str) -> None:
     if "pan:" not in once:
         assert once == text
     assert GUARD.token(CARD) == token()
+
+
+@given(
+    st.text("0123456789 -.ab", max_size=20),
+    st.sampled_from([CARD, "5555555555554444", "378282246310005", "4222222222222"]),
+    st.text("0123456789 -.ab", max_size=20),
+    st.sampled_from(["", " ", "-"]),
+)
+def test_no_card_number_is_left_in_a_text_whatever_stands_around_it(
+    before: str, card: str, after: str, separator: str
+) -> None:
+    written = separator.join(card[start : start + 4] for start in range(0, len(card), 4))
+    assert written not in GUARD.check_text("note", before + written + after)
+    assert written not in GUARD.check_identifier("card_id", before + written + after)
+    with suppress(Rejected):
+        assert written not in REFUSING.check_text("note", before + written + after)
 
 
 def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
