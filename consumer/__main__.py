@@ -102,6 +102,22 @@ COMMANDS = {
         "held moves. Exit code 1 when a shard is stuck or nothing runs.",
         "fraudstream status --limit 30",
     ),
+    "rules": Command(
+        "consumer.rules_command",
+        "check and try the rules, and see what they may use",
+        "Check the rules and lists (lint), run the examples beside each rule (test), list every "
+        "name that a rule may use (fields), or show the rules. Exit code 1 when something is "
+        "wrong with them.",
+        "fraudstream rules test --rules config/rules.yaml",
+    ),
+    "lists": Command(
+        "consumer.lists_command",
+        "look at named lists and change them",
+        "Show the lists that rules look into, or add and remove a value. Running workers take a "
+        "change over within rules.poll_s seconds. Who changed what, when and why is kept beside "
+        "the lists. Exit code 1 when the list or the value is not there.",
+        'fraudstream lists add blocked_cards card_7f3a --until 2026-12-31 --reason "stolen"',
+    ),
     "local": Command(
         "consumer.local.command",
         "start an emulated AWS, Redis and model endpoints here",

@@ -8,7 +8,16 @@ from pathlib import Path
 from consumer.errors import Misconfigured, Problem
 from consumer.settings import SHIPPED
 
-FILES = ("fraudstream.yaml", "features.yaml")
+FILES = (
+    "fraudstream.yaml",
+    "features.yaml",
+    "rules.yaml",
+    "lists/blocked_cards.ndjson",
+    "lists/blocked_countries.ndjson",
+    "lists/blocked_devices.ndjson",
+    "lists/blocked_merchants.ndjson",
+    "lists/trusted_cards.ndjson",
+)
 """What a new installation edits."""
 
 
@@ -35,10 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise Misconfigured(problems)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for target in targets:
+        for name, target in zip(FILES, targets, strict=True):
+            target.parent.mkdir(exist_ok=True)
             # Opened for a new file only: one that appeared meanwhile is not overwritten either.
             with target.open("xb") as file:
-                file.write((SHIPPED / target.name).read_bytes())
+                file.write((SHIPPED / name).read_bytes())
     except OSError as error:
         found = error.strerror or str(error)
         raise Misconfigured(

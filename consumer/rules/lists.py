@@ -83,6 +83,13 @@ def parse_list(name: str, data: bytes, source: str) -> dict[str, Entry]:
     return entries
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError where *name* is not one that a rule can write."""
+    if NAME.fullmatch(name) is None:
+        message = "a name that is not lower-case words joined by _"
+        raise ValueError(message)
+
+
 def check_entry(entry: Entry) -> Entry:
     """*entry* itself. Raises ValueError where a list must not hold it."""
     if not entry.value:
@@ -117,3 +124,26 @@ def build_lists(entries: Mapping[str, Iterable[Entry]]) -> Lists:
     }
     text = orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)
     return Lists(ends, hashlib.sha256(text).hexdigest())
+
+
+def add_entry(data: bytes, entry: Entry) -> bytes:
+    """*data*, the file of a list, with *entry* in the place of an earlier one of its value."""
+    kept = remove_value(data, entry.value)
+    if kept is None:
+        kept = data
+    if kept and not kept.endswith(b"\n"):
+        kept += b"\n"
+    return kept + render_entry(entry) + b"\n"
+
+
+def remove_value(data: bytes, value: str) -> bytes | None:
+    """*data* without the lines about *value*; None where there is none."""
+    lines = data.splitlines(keepends=True)
+    kept = [line for line in lines if _value_of(line) != value]
+    return None if len(kept) == len(lines) else b"".join(kept)
+
+
+def _value_of(line: bytes) -> str | None:
+    if not line.strip() or line.lstrip().startswith(b"#"):
+        return None
+    return _DECODER.decode(line).value

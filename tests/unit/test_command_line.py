@@ -141,7 +141,13 @@ def test_init_writes_files_that_are_in_effect_at_once(
     assert main(["config", "show", "--json", "--config", str(folder / "fraudstream.yaml")]) == 0
 
     shown = orjson.loads(capsys.readouterr().out)
-    assert sorted(path.name for path in folder.iterdir()) == ["features.yaml", "fraudstream.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "features.yaml",
+        "fraudstream.yaml",
+        "lists",
+        "rules.yaml",
+    ]
+    assert shown["rules.path"]["value"] == str(folder / "rules.yaml")
     assert all(f"wrote {path}" in said for path in folder.iterdir())
     assert f"fraudstream run --config {folder}" in said
     assert shown["features.path"]["value"] == str(folder / "features.yaml")

@@ -1,0 +1,176 @@
+"""``fraudstream lists``: look at the named lists and change them, every change audited."""
+
+import argparse
+import getpass
+import socket
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from consumer import configuration
+from consumer.app import build_lists_texts
+from consumer.errors import Misconfigured, Problem
+from consumer.ports import Texts
+from consumer.rules.lists import (
+    SUFFIX,
+    Entry,
+    add_entry,
+    check_entry,
+    check_name,
+    parse_list,
+    remove_value,
+)
+from consumer.rules.source import read_lists
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this command takes."""
+    parser.add_argument("action", choices=("show", "add", "remove"))
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the list: blocked_cards")
+    parser.add_argument("value", nargs="?", metavar="VALUE", help="such as a card_id")
+    parser.add_argument(
+        "--until", type=parse_until, metavar="TIME", help="add: when it stops counting (UTC)"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="add, remove: why; kept in the audit")
+    parser.add_argument("--create", action="store_true", help="add: begin a list of that name")
+    parser.add_argument("--json", action="store_true", help="show: an entry a line, as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Do what is asked; 1 where the list or the value is not there.
+
+    Raises Misconfigured for wrong arguments and lists, and Unavailable when the place of the
+    lists does not answer or someone else changed the list meanwhile.
+    """
+    texts = build_lists_texts(configuration.load(arguments.config).settings)
+    if arguments.action == "show":
+        return _show(texts, arguments)
+    if arguments.name is None or arguments.value is None:
+        expected = f"fraudstream lists {arguments.action} NAME VALUE"
+        raise Misconfigured([Problem("arguments", arguments.action, "one word too few", expected)])
+    change = Change(texts, who=f"{getpass.getuser()}@{socket.gethostname()}", now=_now())
+    if arguments.action == "remove":
+        removed = change.remove(arguments.name, arguments.value, arguments.reason)
+        return _tell("removed" if removed else "not there", arguments, found=removed)
+    entry = Entry(arguments.value, arguments.until, arguments.reason)
+    added = change.add(arguments.name, entry, create=arguments.create)
+    return _tell("added" if added else "no such list (--create begins one)", arguments, found=added)
+
+
+def parse_until(text: str) -> datetime:
+    """A day (from its beginning) or a time; UTC where it names no zone. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Change:
+    """One change of a list by *who* at *now*."""
+
+    def __init__(self, texts: Texts, *, who: str, now: datetime) -> None:
+        self._texts = texts
+        self._who = who
+        self._now = now
+
+    def add(self, name: str, entry: Entry, *, create: bool) -> bool:
+        """
+        Put *entry* on list *name*, in the place of an earlier one of its value.
+
+        False where there is no such list and it is not to be begun.
+        """
+        text = f"{name}{SUFFIX}"
+        version = self._texts.versions().get(text)
+        if version is None and not create:
+            return False
+        self._check(name, entry)
+        data = b"" if version is None else self._texts.read(text)
+        parse_list(name, data, text)
+        written = Entry(entry.value, entry.until, entry.reason, self._who, self._now)
+        audit = self._audit("add", name, entry.value, entry.reason, entry.until)
+        self._texts.change(text, add_entry(data, written), version, audit)
+        return True
+
+    def remove(self, name: str, value: str, reason: str | None) -> bool:
+        """Take *value* off list *name*; False where it is not on it."""
+        text = f"{name}{SUFFIX}"
+        version = self._texts.versions().get(text)
+        if version is None:
+            return False
+        data = self._texts.read(text)
+        parse_list(name, data, text)
+        kept = remove_value(data, value)
+        if kept is None:
+            return False
+        self._texts.change(text, kept, version, self._audit("remove", name, value, reason, None))
+        return True
+
+    def _check(self, name: str, entry: Entry) -> None:
+        """Raise Misconfigured where the list or the entry must not be."""
+        try:
+            check_name(name)
+            check_entry(entry)
+        except ValueError as error:
+            expected = "a list such as blocked_cards and a token, never a card number"
+            raise Misconfigured([Problem("arguments", "add", str(error), expected)]) from error
+
+    def _audit(
+        self, action: str, name: str, value: str, reason: str | None, until: datetime | None
+    ) -> bytes:
+        return orjson.dumps(
+            {
+                "at": self._now,
+                "by": self._who,
+                "action": action,
+                "list": name,
+                "value": value,
+                "reason": reason,
+                "until": until,
+            }
+        )
+
+
+def _show(texts: Texts, arguments: argparse.Namespace) -> int:
+    problems: list[Problem] = []
+    lists = read_lists(texts, problems)
+    if problems:
+        raise Misconfigured(problems)
+    if arguments.name is None:
+        for name, entries in lists.items():
+            active = sum(entry.counts(_now()) for entry in entries.values())
+            sys.stdout.write(f"{name}  {active} active, {len(entries) - active} ended\n")
+        return 0
+    entries = lists.get(arguments.name, {})
+    shown = [e for e in entries.values() if arguments.value in (None, e.value)]
+    for entry in shown:
+        sys.stdout.write(_line(arguments.name, entry, as_json=arguments.json))
+    known = arguments.name in lists and (arguments.value is None or bool(shown))
+    return 0 if known else _tell("not there", arguments, found=False)
+
+
+def _line(name: str, entry: Entry, *, as_json: bool) -> str:
+    active = entry.counts(_now())
+    if as_json:
+        shown = {
+            "list": name,
+            "value": entry.value,
+            "active": active,
+            "until": entry.until,
+            "reason": entry.reason,
+            "by": entry.by,
+            "at": entry.at,
+        }
+        return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE).decode()
+    until = "" if entry.until is None else f"until {entry.until:%Y-%m-%d %H:%M} "
+    ended = "" if active else "(ended) "
+    return f"{entry.value}  {until}{ended}{entry.reason or ''}".rstrip() + "\n"
+
+
+def _tell(word: str, arguments: argparse.Namespace, *, found: bool) -> int:
+    name = " ".join(filter(None, (arguments.name, arguments.value)))
+    (sys.stdout if found else sys.stderr).write(f"{name}: {word}\n")
+    return 0 if found else 1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,175 @@
+"""``fraudstream rules``: check rules, try their examples, and see what they may use."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import orjson
+
+from consumer import configuration
+from consumer.app import build_rule_source
+from consumer.errors import Misconfigured, Problem
+from consumer.features.specification import load_plan
+from consumer.rules.compilation import RuleSet
+from consumer.rules.examples import Finding, run_examples
+from consumer.rules.facts import Catalogue, Fact
+from consumer.rules.source import RuleSource
+from consumer.settings import Settings
+
+_ACTIONS = {
+    "lint": "check every rule and list, with the line and column of each mistake",
+    "test": "run the examples beside each rule",
+    "fields": "every name that rules may use, with type, unit and an example",
+    "show": "the rules with their versions, modes and outcomes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this command takes."""
+    words = "; ".join(f"{name}: {meaning}" for name, meaning in _ACTIONS.items())
+    parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
+    parser.add_argument(
+        "--rules", metavar="PATH", help="another file, or s3://bucket/key, than rules.path"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Do what is asked; 1 where rules are wrong or an example fails.
+
+    Raises Misconfigured for the settings and features, and Unavailable.
+    """
+    settings = _with_rules(configuration.load(arguments.config).settings, arguments.rules)
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    source = build_rule_source(settings, plan)
+    if arguments.action == "fields":
+        return _say(_fields(source.catalogue), _field_lines(source.catalogue), arguments)
+    try:
+        rules = source.load()
+        if arguments.action == "test":
+            return _test(source, settings, arguments)
+    except Misconfigured as error:
+        return _refuse(error.problems, arguments)
+    return _say(_shown(rules), _rule_lines(rules), arguments)
+
+
+def _with_rules(settings: Settings, path: str | None) -> Settings:
+    if path is None:
+        return settings
+    place = path if path.startswith("s3://") else Path(path)
+    return settings.model_copy(update={"rules": settings.rules.model_copy(update={"path": place})})
+
+
+def _test(source: RuleSource, settings: Settings, arguments: argparse.Namespace) -> int:
+    specification, lists = source.read()
+    findings = run_examples(specification, lists, source.catalogue, settings.events.base_currency)
+    bad = [finding for finding in findings if not finding.good]
+    lines = [_finding_line(finding) for finding in bad]
+    lines.append(f"{len(findings) - len(bad)} of {len(findings)} examples are as expected")
+    shown = {
+        "examples": len(findings),
+        "failed": [
+            {"rule": f.rule_id, "example": f"{f.expected}[{f.number}]", "found": f.found}
+            for f in bad
+        ],
+    }
+    _say(shown, lines, arguments)
+    return 1 if bad else 0
+
+
+def _finding_line(finding: Finding) -> str:
+    return f"rule {finding.rule_id}: {finding.expected}, example {finding.number}: {finding.found}"
+
+
+def _refuse(problems: Sequence[Problem], arguments: argparse.Namespace) -> int:
+    shown = [
+        {"place": p.source, "key": p.key, "found": p.found, "expected": p.expected}
+        for p in problems
+    ]
+    lines = [*map(str, problems), f"{len(problems)} to correct"]
+    _say({"problems": shown}, lines, arguments)
+    return 1
+
+
+def _all_facts(catalogue: Catalogue) -> list[Fact]:
+    return [*catalogue.fields.values(), *catalogue.features, *catalogue.scores]
+
+
+def _fields(catalogue: Catalogue) -> list[dict[str, object]]:
+    return [
+        {
+            "name": fact.name,
+            "type": fact.type,
+            "unit": fact.unit,
+            "example": fact.example,
+            "optional": fact.optional,
+        }
+        for fact in _all_facts(catalogue)
+    ]
+
+
+def _field_lines(catalogue: Catalogue) -> list[str]:
+    rows = [("name", "type", "unit", "example")]
+    for fact in _all_facts(catalogue):
+        unit = f"{fact.unit}, may be absent".lstrip(", ") if fact.optional else fact.unit
+        rows.append((fact.name, str(fact.type), unit, str(fact.example)))
+    return _columns(rows)
+
+
+def _shown(rules: RuleSet) -> dict[str, object]:
+    return {
+        "source": rules.specification.source,
+        "hash": rules.specification.hash,
+        "mode": rules.mode,
+        "lists": {name: len(ends) for name, ends in rules.lists.ends.items()},
+        "lists_hash": rules.lists.hash,
+        "rules": [
+            {
+                "id": each.rule.rule_id,
+                "version": each.rule.version,
+                "mode": each.rule.mode,
+                "outcome": each.rule.outcome or {"add": each.rule.add},
+                "code": each.rule.code,
+                "text": each.rule.text,
+                "on_error": each.rule.on_error,
+                "when": each.rule.when,
+            }
+            for each in rules.rules
+        ],
+    }
+
+
+def _rule_lines(rules: RuleSet) -> list[str]:
+    rows = [("rule", "mode", "outcome", "reason")]
+    for each in rules.rules:
+        outcome = each.rule.outcome or f"add {each.rule.add:g}"
+        rows.append(
+            (f"{each.rule.rule_id}@{each.rule.version}", each.rule.mode, outcome, each.rule.text)
+        )
+    lists = ", ".join(f"{name} {len(ends)}" for name, ends in rules.lists.ends.items())
+    specification = rules.specification
+    summary = f"{len(rules.rules)} rules of {specification.source}, mode {rules.mode}"
+    return [
+        *_columns(rows),
+        f"{summary}, hash {specification.hash[:16]}",
+        f"lists: {lists or 'none'}; hash {rules.lists.hash[:16]}",
+    ]
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _say(shown: object, lines: Iterable[str], arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        sys.stdout.write(orjson.dumps(shown, option=option).decode())
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0

@@ -1,0 +1,176 @@
+"""``fraudstream rules`` and ``fraudstream lists`` as an analyst uses them."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from consumer.__main__ import main
+from consumer.settings import SHIPPED
+
+
+@pytest.fixture
+def config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    folder = tmp_path / "config"
+    assert main(["init", str(folder)]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def run(config: Path, *words: str) -> int:
+    return main([*words, "--config", str(config / "fraudstream.yaml")])
+
+
+def change_rules(config: Path, old: str, new: str) -> Path:
+    path = config / "rules.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_rules_that_are_fine_are_shown_by_lint(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "rules", "lint") == 0
+    out = capsys.readouterr().out
+    assert "card_burst@1" in out
+    assert "add 0.1" in out
+    assert "blocked_cards 0" in out
+
+
+def test_show_as_json_says_everything_that_decides(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "rules", "show", "--json") == 0
+    shown = orjson.loads(capsys.readouterr().out)
+    assert shown["mode"] == "live"
+    assert {"id", "version", "when", "outcome", "text"} < shown["rules"][0].keys()
+    assert {"add": 0.1} in [rule["outcome"] for rule in shown["rules"]]
+
+
+def test_a_mistake_is_told_at_its_line_and_column(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = change_rules(config, "f.card_count_1m >= 8.0", "f.card_count_2m >= 8.0")
+    line = next(
+        number
+        for number, text in enumerate(path.read_text().splitlines(), start=1)
+        if "card_count_2m" in text
+    )
+    assert run(config, "rules", "lint") == 1
+    out = capsys.readouterr().out
+    assert f"{path}:{line}:11: rule card_burst: found f.card_count_2m" in out
+    assert out.endswith("1 to correct\n")
+
+
+def test_problems_as_json_have_their_place(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_rules(config, "8.0", "8")
+    assert run(config, "rules", "lint", "--json") == 1
+    (problem,) = orjson.loads(capsys.readouterr().out)["problems"]
+    assert "1000.0" in problem["found"]
+
+
+def test_examples_that_fail_are_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "rules", "test") == 0
+    assert "examples are as expected" in capsys.readouterr().out
+    change_rules(config, "f.card_count_1m >= 8.0", "f.card_count_1m >= 9.0")
+    assert run(config, "rules", "test") == 1
+    assert "rule card_burst: hits, example 1: misses\n" in capsys.readouterr().out
+    assert run(config, "rules", "test", "--json") == 1
+    (failed,) = orjson.loads(capsys.readouterr().out)["failed"]
+    assert failed == {"rule": "card_burst", "example": "hits[1]", "found": "misses"}
+
+
+def test_another_file_can_be_tried_before_it_is_in_force(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("version: 1\nrules: []\n")
+    assert run(config, "rules", "lint", "--rules", str(other)) == 0
+    assert f"0 rules of {other}" in capsys.readouterr().out
+
+
+def test_fields_name_everything_that_a_rule_may_use(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "rules", "fields") == 0
+    assert "tx.merchant_id" in capsys.readouterr().out
+    assert run(config, "rules", "fields", "--json") == 0
+    fields = {field["name"]: field for field in orjson.loads(capsys.readouterr().out)}
+    assert fields["tx.country"]["optional"]
+    assert fields["f.amount"]["unit"] == "EUR, major units"
+    assert fields["scores.fraud"]["type"] == "number"
+
+
+def test_a_value_is_added_shown_and_removed(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = ("--until", "2999-12-31", "--reason", "stolen")
+    assert run(config, "lists", "add", "blocked_cards", "card_1", *end) == 0
+    assert run(config, "lists", "add", "blocked_cards", "card_2", "--until", "2001-01-01") == 0
+    assert run(config, "lists", "add", "blocked_cards", "card_3") == 0
+    assert run(config, "lists", "show") == 0
+    assert "blocked_cards  2 active, 1 ended\n" in capsys.readouterr().out
+    assert run(config, "lists", "show", "blocked_cards") == 0
+    assert capsys.readouterr().out == (
+        "card_1  until 2999-12-31 00:00 stolen\ncard_2  until 2001-01-01 00:00 (ended)\ncard_3\n"
+    )
+    assert run(config, "lists", "remove", "blocked_cards", "card_1", "--reason", "found") == 0
+    assert run(config, "lists", "show", "blocked_cards", "card_1") == 1
+    assert capsys.readouterr().err == "blocked_cards card_1: not there\n"
+    audit = [orjson.loads(x) for x in (config / "lists" / "audit.ndjson").read_bytes().splitlines()]
+    assert [(line["action"], line["value"]) for line in audit] == [
+        ("add", "card_1"),
+        ("add", "card_2"),
+        ("add", "card_3"),
+        ("remove", "card_1"),
+    ]
+
+
+def test_an_entry_as_json_says_who_added_it(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "lists", "add", "blocked_cards", "card_1") == 0
+    capsys.readouterr()
+    assert run(config, "lists", "show", "blocked_cards", "card_1", "--json") == 0
+    entry = orjson.loads(capsys.readouterr().out)
+    assert (entry["value"], entry["active"]) == ("card_1", True)
+    assert "@" in entry["by"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("add", "blocked_cards"), 2, "one word too few"),
+        (("add", "blocked_cards", "4111111111111111"), 2, "a card number"),
+        (("add", "bloked_cards", "card_1"), 1, "no such list"),
+        (("remove", "blocked_cards", "card_1"), 1, "not there"),
+        (("show", "bloked_cards"), 1, "not there"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    assert run(config, "lists", *words) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_list_that_is_broken_is_shown_with_its_line(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config / "lists" / "blocked_cards.ndjson").write_text("card_1\n")
+    assert run(config, "lists", "show") == 2
+    assert "blocked_cards.ndjson:1" in capsys.readouterr().err
+
+
+def test_shipped_rules_and_lists_are_those_that_init_writes(config: Path) -> None:
+    assert (config / "rules.yaml").read_bytes() == (SHIPPED / "rules.yaml").read_bytes()
+    written = {path.name for path in (config / "lists").iterdir()}
+    assert written == {path.name for path in (SHIPPED / "lists").glob("*.ndjson")}
