@@ -170,6 +170,9 @@ class _Supervisor:
         while not self._stop.wait(_TICK_S):
             states = read_heartbeats(self._settings.supervisor.run_dir)
             code = group.poll()
+            self._status.held = next(
+                (state.cause for state in states if state.cause.startswith(HELD)), ""
+            )
             if code is not None:
                 cause = "java_killed" if code < 0 else "java_left"
                 self._log.error("the KCL's Java process ended", exit_code=code)
@@ -178,9 +181,6 @@ class _Supervisor:
             if dead := [state for state in states if not state.alive]:
                 cause = "worker_left" if any(state.cause for state in dead) else "worker_died"
                 self._report("a worker is gone", dead, cause)
-                self._status.held = next(
-                    (state.cause for state in dead if state.cause.startswith(HELD)), ""
-                )
                 return cause
             if hung := stuck(states, self._clock.monotonic_s(), limit_s):
                 self._report("a worker makes no progress", hung, "watchdog")

@@ -119,6 +119,47 @@ def test_workers_that_do_not_drain_in_time_are_cut_off(tmp_path: Path) -> None:
     assert run.end() == EXIT_CUT_SHORT
 
 
+_WORKER = """
+import sys, time
+from pathlib import Path
+from consumer.clock import SystemClock
+from consumer.heartbeat import Heartbeat
+heartbeat = Heartbeat(Path(sys.argv[1]), SystemClock())
+heartbeat.stage("score")
+{then}
+print("worker is up", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+def a_java_with_a_worker(folder: Path, then: str = "") -> str:
+    """A worker in the place of Java's child; Java leaves on SIGTERM, done or not."""
+    program = folder / "worker.py"
+    program.write_text(_WORKER.format(then=then))
+    return (
+        f"trap 'exit 143' TERM; {sys.executable} {program} {folder / 'run'} &\n"
+        f"{_SAY_INITIALIZED}; wait"
+    )
+
+
+def test_a_worker_that_java_left_behind_was_cut_off(tmp_path: Path) -> None:
+    run = _Run(tmp_path, a_java_with_a_worker(tmp_path))
+    run.until("worker is up")
+    run.process.terminate()
+    assert run.end() == EXIT_CUT_SHORT
+    last = run.events[-1]
+    assert (last["event"], last["stage"]) == ("cut off while draining", "score")
+
+
+def test_a_flood_holds_the_daemon_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    leave = 'heartbeat.leaving("held: 60 of 100"); sys.exit(70)'
+    run = _Run(tmp_path, a_java_with_a_worker(tmp_path, then=leave))
+    assert run.until("held until somebody has looked")["reason"] == "held: 60 of 100"
+    run.process.terminate()
+    assert run.end() == 0
+    assert "restarting the KCL" not in [event["event"] for event in run.events]
+
+
 def test_a_kcl_that_has_not_started_is_not_waited_for(tmp_path: Path) -> None:
     run = _Run(tmp_path, 'trap "" TERM; echo starting >&2; while :; do sleep 0.05; done')
     run.until("starting")

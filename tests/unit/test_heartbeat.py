@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from consumer.heartbeat import Heartbeat, read_heartbeats
 from consumer.model import Position, ShardId
@@ -123,3 +124,13 @@ def test_a_process_that_took_over_the_id_is_not_the_worker(tmp_path: Path) -> No
         slot = struct.pack("<QII", generation, len(body), zlib.crc32(body)) + body
         state.path.write_bytes(bytes(1024) + slot)
         assert not read_heartbeats(tmp_path)[0].alive
+
+
+@pytest.mark.parametrize("letter", ['"', "\u00e9", "\U0001f4b3", "x"])
+def test_the_longest_cause_fits_its_slot_in_any_script(tmp_path: Path, letter: str) -> None:
+    heartbeat = Heartbeat(tmp_path, StoppedClock())
+    for _ in range(2):  # both slots
+        heartbeat.leaving(letter * 5_000)
+        (state,) = read_heartbeats(tmp_path)
+        assert state.cause
+        assert set(state.cause) == {letter}

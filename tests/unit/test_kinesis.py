@@ -1,6 +1,6 @@
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ from consumer.adapters.kinesis import (
     CheckpointRefused,
     run_worker,
 )
-from consumer.errors import Unavailable
+from consumer.errors import Held, Unavailable
 from consumer.model import Position, Record, ShardId
 
 Message = dict[str, object]
@@ -95,7 +95,11 @@ class Conversation:
     pauses_s: list[float]
 
 
-def converse(processor: NotingProcessor, messages: Iterable[Message]) -> Conversation:
+def converse(
+    processor: NotingProcessor,
+    messages: Iterable[Message],
+    on_failure: Callable[[str], None] | None = None,
+) -> Conversation:
     protocol_in = io.BytesIO(b"".join(orjson.dumps(message) + b"\n" for message in messages))
     protocol_out = io.BytesIO()
     causes: list[str] = []
@@ -110,7 +114,7 @@ def converse(processor: NotingProcessor, messages: Iterable[Message]) -> Convers
             processor,
             protocol_in,
             protocol_out,
-            on_failure=causes.append,
+            on_failure=on_failure or causes.append,
             leave=leave,
             sleep=pauses_s.append,
         )
@@ -243,3 +247,21 @@ def test_a_kcl_that_vanishes_during_a_checkpoint_ends_the_worker() -> None:
 
 def test_the_end_of_input_is_the_end() -> None:
     assert converse(NotingProcessor(), []).left_with is None
+
+
+def test_a_failure_that_cannot_even_be_told_leaves_all_the_same() -> None:
+    def fail(cause: str) -> None:
+        raise IndexError(cause)
+
+    messages = [INITIALIZE, deliver(record(1, b"a")), deliver(record(2, b"b"))]
+    processor = NotingProcessor(raises=Unavailable("redis", "gone"))
+    conversation = converse(processor, messages, on_failure=fail)
+    assert conversation.left_with == EXIT_UNAVAILABLE
+    assert conversation.sent == [status("initialize")]
+
+
+def test_a_flood_is_told_as_such_and_leaves() -> None:
+    messages = [INITIALIZE, deliver(record(1, b"a"))]
+    conversation = converse(NotingProcessor(raises=Held("60 of 100")), messages)
+    assert conversation.left_with == EXIT_FAILED
+    assert conversation.causes == ["held: 60 of 100"]
