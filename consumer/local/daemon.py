@@ -36,7 +36,7 @@ class DaemonProcess:
     ``fraudstream run`` with its log in a file; a context manager that kills what is left.
 
     *environment* are variables on top of this process's own; the status port is a
-    free one.
+    free one. ``address`` holds the variables that point a command at the daemon.
     """
 
     def __init__(self, environment: Mapping[str, str], directory: Path, config: Path) -> None:
@@ -44,13 +44,12 @@ class DaemonProcess:
         probe = listen(0, "daemon")
         self.port = port_of(probe)
         probe.close()
-        self._environment = {
-            **os.environ,
-            **environment,
+        self.address = {
             "FRAUDSTREAM_SUPERVISOR__HOST": "127.0.0.1",
             "FRAUDSTREAM_SUPERVISOR__PORT": str(self.port),
             "FRAUDSTREAM_SUPERVISOR__RUN_DIR": str(directory / "run"),
         }
+        self._environment = {**os.environ, **environment, **self.address}
         self._command = [
             *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
             *(sys.executable, "-m", "consumer", "run", "--config", str(config)),

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from consumer.clock import SystemClock
 from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.local.command import export_lines
 from consumer.local.daemon import DaemonProcess
 from consumer.local.demo_place import (
     Place,
@@ -32,7 +33,7 @@ from consumer.local.demo_place import (
     live_view,
     open_place,
 )
-from consumer.local.demo_report import explain_a_fraud, show, show_next_steps
+from consumer.local.demo_report import explain_a_fraud, show, show_next_steps, surest_fraud
 from consumer.local.learning import Learned
 from consumer.local.proof import Found, Sent, Verdict, judge
 from consumer.local.resources import Resources, deploy, prepare, session
@@ -209,8 +210,18 @@ class Demo:
     def tell(self, proof: Proof) -> None:
         """Print the summary, one caught fraud explained, and where to go on."""
         show(self._console, proof.verdict, self._summary)
-        explain_a_fraud(self._console, proof.sent, proof.found)
-        show_next_steps(self._console, proof.place, proof.daemon if self._sizes.keep else None)
+        surest = surest_fraud(proof.sent, proof.found)
+        explain_a_fraud(self._console, surest)
+        exports = self._write_exports(proof) if self._sizes.keep else None
+        show_next_steps(self._console, exports, surest)
+
+    def _write_exports(self, proof: Proof) -> Path:
+        """Write the variables that point another shell at what keeps running."""
+        path = self._directory / "environment.sh"
+        variables = {**proof.place.environment(), **proof.daemon.address}
+        lines = export_lines(variables, external_redis="REDIS_URL" in os.environ)
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return path
 
     @property
     def _summary(self) -> Path:
@@ -251,7 +262,13 @@ class Demo:
             "FRAUDSTREAM_SCORING__FRAUD__ARCHIVE": self._archives[scoring.fraud.name],
             "FRAUDSTREAM_SCORING__ANOMALY__ARCHIVE": self._archives[scoring.anomaly.name],
         }
-        environment = {**place.environment(), **thresholds, **archives}
+        environment = {
+            **place.environment(),
+            **thresholds,
+            **archives,
+            # Another demo, or a daemon, may run on this machine under the host's name.
+            "FRAUDSTREAM_KCL__WORKER_ID": f"demo-{os.getpid()}",
+        }
         with self._watch.timed("daemon", "Starting the daemon; the KCL takes its leases …"):
             daemon = stack.enter_context(
                 DaemonProcess(environment, self._directory, SHIPPED / "fraudstream.yaml")

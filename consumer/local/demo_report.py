@@ -7,8 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from consumer.local.daemon import DaemonProcess
-from consumer.local.demo_place import Place
 from consumer.local.proof import Found, Sent, Verdict
 
 
@@ -35,17 +33,23 @@ def show(console: Console, verdict: Verdict, path: Path) -> None:
     console.print(f"All figures: {_short(path)}", markup=False, soft_wrap=True)
 
 
-def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
-    """Show on what the surest caught fraud was declined or sent to review."""
+def surest_fraud(sent: Sent, found: Found) -> Mapping[str, object] | None:
+    """The document of the fraud that was caught with the highest score, if any was."""
     caught = [
         document
         for name, document in found.documents.items()
         if sent.frauds.get(name) and _mapping(document["decision"])["outcome"] != "approve"
     ]
-    if not caught:
+    return max(
+        caught, key=lambda document: _mapping(document["scores"]).get("fraud", 0), default=None
+    )
+
+
+def explain_a_fraud(console: Console, surest: Mapping[str, object] | None) -> None:
+    """Show on what the *surest* caught fraud was declined or sent to review."""
+    if surest is None:
         console.print("No fraud was caught this time.")
         return
-    surest = max(caught, key=lambda document: _mapping(document["scores"])["fraud"])
     transaction, features = _mapping(surest["transaction"]), _mapping(surest["features"])
     scores, decision = _mapping(surest["scores"]), _mapping(surest["decision"])
     console.print()
@@ -79,26 +83,43 @@ def explain_a_fraud(console: Console, sent: Sent, found: Found) -> None:
         console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def show_next_steps(console: Console, place: Place, daemon: DaemonProcess | None) -> None:
-    """Three commands to go on with; with the addresses when everything keeps running."""
-    console.print()
-    if daemon is not None:
-        console.print("Still running:", style="bold")
-        for name, url in (
-            ("metrics and health", f"{daemon.url}/metrics, /healthz, /readyz"),
-            ("Redis", place.stack.redis_url),
-            ("AWS (emulated)", place.stack.aws_url),
-            ("model endpoints", place.stack.endpoints_url),
-        ):
-            console.print(f"  {name}: {url}", markup=False, soft_wrap=True)
-        console.print()
-    console.print("Go on with:", style="bold")
-    for command, meaning in (
-        ("KEEP=1 make demo", "the same, left running with its addresses printed"),
+def show_next_steps(
+    console: Console, exports: Path | None, surest: Mapping[str, object] | None
+) -> None:
+    """
+    Commands to go on with: against what keeps running, or for a start of one's own.
+
+    *exports* is the file of variables that point another shell at what keeps running,
+    None when nothing does.
+    """
+    own = [
         (".venv/bin/fraudstream init my-settings", "commented settings for your own stream"),
-        (".venv/bin/fraudstream local", "an empty stack to send your own events to"),
-    ):
-        console.print(f"  {command:<42} {meaning}", markup=False, soft_wrap=True)
+        (".venv/bin/fraudstream check", "whether everything that they name is there and fit"),
+    ]
+    kept = [
+        (".venv/bin/fraudstream status", "who works which shard, how far, what is stuck"),
+        (".venv/bin/fraudstream search --decision review", "the newest of what it did not trust"),
+        (f".venv/bin/fraudstream show {_id(surest)}", "a decision and all it was made on"),
+        ("aws kinesis put-record …", "your own transaction, see docs/events.md"),
+    ]
+    console.print()
+    if exports is None:
+        console.print("Go on with:", style="bold")
+        again = ("KEEP=1 make demo", "the same, left running to look into and to send to")
+        commands = [again, *own]
+    else:
+        console.print("Still running. For another shell:", style="bold")
+        console.print(exports.read_text("utf-8"), markup=False, soft_wrap=True)
+        console.print(f"or: . {_short(exports)}", markup=False, soft_wrap=True)
+        console.print()
+        console.print("Go on there with:", style="bold")
+        commands = [*kept, *own]
+    for command, meaning in commands:
+        console.print(f"  {command:<48} {meaning}", markup=False, soft_wrap=True)
+
+
+def _id(document: Mapping[str, object] | None) -> object:
+    return "TRANSACTION_ID" if document is None else document["transaction_id"]
 
 
 def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
