@@ -40,10 +40,33 @@ class ScoresFound(msgspec.Struct, frozen=True):
 
 
 class DecisionFound(msgspec.Struct, frozen=True):
-    """The outcome and its reason codes, strongest first."""
+    """
+    The outcome and its reason codes, strongest first, with a text for each where rules
+    gave one; ``risk`` is the fraud probability with what rules added.
+    """
 
     outcome: str
     reasons: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    risk: float | None = None
+
+
+class RulesFound(msgspec.Struct, frozen=True):
+    """Rules as ``<id>@<version>``: which hit, which would have, which gave no value."""
+
+    hits: tuple[str, ...] = ()
+    shadow: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    hash: str = ""
+    lists_hash: str = ""
+
+
+class Contribution(msgspec.Struct, frozen=True):
+    """What the value of a feature added to the classifier's log-odds."""
+
+    feature: str
+    value: float | None
+    contribution: float
 
 
 class LabelFound(msgspec.Struct, frozen=True):
@@ -68,6 +91,8 @@ class _Stored(msgspec.Struct, frozen=True):
     degraded: tuple[str, ...] = ()
     stored_ms: int | None = None
     label: LabelFound | None = None
+    rules: RulesFound = RulesFound()
+    explanation: tuple[Contribution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import orjson
@@ -10,6 +10,7 @@ import orjson
 from consumer import configuration
 from consumer.errors import Rejected
 from consumer.evidence import (
+    Contribution,
     Evidence,
     compare_amount,
     decode_evidence,
@@ -59,10 +60,12 @@ def render(evidence: Evidence) -> Iterator[str]:
     outcome = known.decision.outcome.upper()
     yield f"{printable(known.transaction_id)}: {outcome}"
     yield from (_INDENT + line for line in _pairs(_verdict(evidence)))
+    yield from _section("explanation", _explanation(known.explanation))
     yield from _section("transaction", _pairs(known.transaction))
     yield from _section("features", _feature_lines(known.features))
     yield from _section("timings", _pairs(_timings(evidence)))
-    yield from _section("further", _pairs(_flat(evidence.further)))
+    yield from _section("versions", _pairs(_versions(evidence)))
+    yield from _section("further", _pairs(_flat(_rest(evidence))))
 
 
 def _missing(transaction_id: str, settings: Settings) -> str:
@@ -80,17 +83,45 @@ def _missing(transaction_id: str, settings: Settings) -> str:
 
 def _verdict(evidence: Evidence) -> dict[str, object]:
     known = evidence.known
+    decision, rules = known.decision, known.rules
     lines: dict[str, object] = {
-        "reasons": ", ".join(known.decision.reasons) or "none: nothing spoke against it",
+        "reasons": ", ".join(decision.reasons) or "none: nothing spoke against it",
         "fraud probability": "absent" if known.scores.fraud is None else known.scores.fraud,
         "anomaly score": "absent" if known.scores.anomaly is None else known.scores.anomaly,
     }
+    if decision.texts:
+        lines["that is"] = "; ".join(decision.texts)
+    if decision.risk is not None:
+        lines["risk with rules"] = decision.risk
+    for name, hits in (("rules", rules.hits), ("in shadow", rules.shadow)):
+        if hits:
+            lines[name] = ", ".join(hits)
+    if rules.errors:
+        lines["rules without value"] = ", ".join(rules.errors)
     if known.degraded:
         lines["degraded"] = f"decided without all scores: {', '.join(known.degraded)}"
     if known.label is not None:
         label = known.label
         lines["label"] = f"{label.label}, by {label.source} at {format_time(label.time_ms)}"
     return lines
+
+
+def _explanation(contributions: Sequence[Contribution]) -> Iterator[str]:
+    """What moved the classifier most, in log-odds: above zero towards fraud."""
+    yield from plain_lines(
+        [
+            (f"{each.contribution:+.2f}", f"{printable(each.feature)} = {each.value}")
+            for each in contributions
+        ]
+    )
+
+
+def _versions(evidence: Evidence) -> dict[str, object]:
+    rules = evidence.known.rules
+    hashes = {"rules": rules.hash, "lists": rules.lists_hash}
+    further = ("feature_hash", "prediction_id", "digest")
+    known = {name: evidence.further[name] for name in further if name in evidence.further}
+    return {**known, **{name: value for name, value in hashes.items() if value}}
 
 
 def _feature_lines(features: Mapping[str, float | None]) -> Iterator[str]:
@@ -136,6 +167,11 @@ def _timings(evidence: Evidence) -> dict[str, object]:
     place = [origin.source, origin.shard_id, origin.position]
     lines["came by"] = " ".join(part for part in place if part)
     return lines
+
+
+def _rest(evidence: Evidence) -> dict[str, object]:
+    shown = _versions(evidence)
+    return {name: value for name, value in evidence.further.items() if name not in shown}
 
 
 def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -64,9 +64,9 @@ def test_the_amount_is_compared_with_mean_and_largest_of_the_longest_window() ->
 
 
 def test_fields_of_a_later_version_are_kept() -> None:
-    evidence = decode_evidence(a_document(rules={"version": "7"}))
-    assert evidence.further["rules"] == {"version": "7"}
-    assert ["rules.version", "7"] in [line.split() for line in render(evidence)]
+    evidence = decode_evidence(a_document(graph={"version": "7"}))
+    assert evidence.further["graph"] == {"version": "7"}
+    assert ["graph.version", "7"] in [line.split() for line in render(evidence)]
 
 
 @pytest.mark.parametrize("document", [b"{}", b"[]", b"no JSON", b'{"transaction_id": 7}'])
@@ -94,6 +94,38 @@ def test_a_person_reads_the_decision_first_then_why_and_whence() -> None:
         "stored 2026-06-01T12:00:01.080Z +5 ms",
         "shardId-000000000000 1:0",
         "feature_hash",
+    ):
+        assert part in text, part
+
+
+def test_rules_and_the_explanation_are_told() -> None:
+    document = a_document(
+        decision={
+            "outcome": "decline",
+            "reasons": ["velocity"],
+            "texts": ["Too many payments"],
+            "risk": 0.99,
+        },
+        rules={
+            "hash": "abc123",
+            "lists_hash": "def456",
+            "hits": ["velocity@3"],
+            "shadow": ["travel@1"],
+            "errors": ["broken"],
+        },
+        explanation=[{"feature": "card_count_1h", "value": 3.0, "contribution": 1.25}],
+    )
+    text = "\n".join(" ".join(line.split()) for line in render(decode_evidence(document)))
+    for part in (
+        "reasons velocity",
+        "that is Too many payments",
+        "risk with rules 0.99",
+        "rules velocity@3",
+        "in shadow travel@1",
+        "rules without value broken",
+        "+1.25 card_count_1h = 3.0",
+        "rules abc123",
+        "lists def456",
     ):
         assert part in text, part
 
