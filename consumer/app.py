@@ -6,6 +6,7 @@ in by name, so a test wires the same core to other outsides.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
 from consumer.document import DocumentFormat
 from consumer.engine import Engine
-from consumer.errors import Unavailable
+from consumer.errors import Problem, Unavailable
 from consumer.feature_hash import FeatureHashWatch
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
@@ -43,6 +44,7 @@ from consumer.followers import Archives, follow
 from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
 from consumer.intake import FloodLimit, Intake
+from consumer.java import find_java
 from consumer.labels import Labels
 from consumer.logs import configure, get_logger
 from consumer.metrics import Metrics
@@ -50,12 +52,11 @@ from consumer.orphan import leave_with_parent
 from consumer.patience import Patience
 from consumer.ports import Endpoint, Texts
 from consumer.preflight import (
+    Findings,
     RecentProbe,
     answering,
     check_endpoints,
-    hinted,
     probe_endpoint,
-    refuse,
 )
 from consumer.rules.book import RuleBook, WatchLimits
 from consumer.rules.facts import build_catalogue
@@ -105,29 +106,35 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
     *stack* closes what was opened. Raises Misconfigured and Unavailable.
     """
     clock = SystemClock()
-    DecodeRules.of(settings.events)
     plan = load_plan(settings.features.path, settings.events.base_currency)
-    with hinted("is it up, and redis.url (FRAUDSTREAM_REDIS__URL) its address?"):
-        stores = build_stores(settings, plan, stack)
+    findings = Findings()
+    stores: list[Stores] = []
+    with findings.looking():
+        find_java(settings.kcl.java, os.environ)
+    with findings.looking():
+        DecodeRules.of(settings.events)
+    with findings.looking("a server at redis.url (FRAUDSTREAM_REDIS__URL)"):
+        stores.append(build_stores(settings, plan, stack))
+    for look in (_look_at_stream, _look_at_bucket, _look_at_firehose):
+        with findings.looking("AWS at aws.region or aws.endpoint_url, with these credentials"):
+            findings.add(look(settings))
+    with findings.looking():
+        build_rule_source(settings, plan).load()
     scoring = settings.scoring
     fraud, anomaly = build_endpoints(settings, clock)
-    with hinted("are aws.region, aws.endpoint_url and the credentials right?"):
-        build_rule_source(settings, plan).load()
-        problems = check_stream(_client("kinesis", settings), settings)
-        problems += check_bucket(_client("s3", settings), settings)
-        if settings.firehose.enabled:
-            problems += check_delivery_stream(_client("firehose", settings), settings)
     named = [
         ("scoring.fraud.name", scoring.fraud.name, fraud),
         ("scoring.anomaly.name", scoring.anomaly.name, anomaly),
     ]
+    findings.add(check_endpoints(named, len(plan.names), clock))
     hashes = build_feature_hash_watch(settings, plan, None)
     hashes.look()
-    problems += hashes.problems()
-    build_archives(settings, plan).check()
-    refuse(problems + check_endpoints(named, len(plan.names), clock))
+    findings.add(hashes.problems())
+    with findings.looking():
+        build_archives(settings, plan).check()
+    findings.refuse()
     return {
-        "redis": answering(stores.ping),
+        "redis": answering(stores[0].ping),
         **{
             f"endpoint {name}": RecentProbe(
                 partial(probe_endpoint, endpoint, len(plan.names), clock), clock
@@ -156,6 +163,20 @@ def process(settings: Settings, protocol_out: BinaryIO) -> int:
         # An outage at the start ends as one in the middle does.
         get_logger(__name__).error("leaving without a checkpoint", error=str(error))
         return EXIT_UNAVAILABLE
+
+
+def _look_at_stream(settings: Settings) -> list[Problem]:
+    return check_stream(_client("kinesis", settings), settings)
+
+
+def _look_at_bucket(settings: Settings) -> list[Problem]:
+    return check_bucket(_client("s3", settings), settings)
+
+
+def _look_at_firehose(settings: Settings) -> list[Problem]:
+    if not settings.firehose.enabled:
+        return []
+    return check_delivery_stream(_client("firehose", settings), settings)
 
 
 @dataclass(frozen=True, slots=True)

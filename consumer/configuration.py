@@ -47,6 +47,13 @@ class Configuration:
     origins: Mapping[str, str]
     path: Path | None
 
+    def locate(self, problem: Problem) -> Problem:
+        """*problem* of a setting with the place the setting comes from; others as they are."""
+        origin = self.origins.get(problem.key, DEFAULT)
+        if origin == DEFAULT:
+            return problem
+        return Problem(origin, problem.key, problem.found, problem.expected)
+
 
 @dataclass(frozen=True, slots=True)
 class _Value:

@@ -48,19 +48,42 @@ def probe_endpoint(endpoint: Endpoint, width: int, clock: Clock) -> str | None:
     return None
 
 
-@contextmanager
-def hinted(hint: str) -> Iterator[None]:
-    """Add what to look at to an Unavailable from the block."""
-    try:
-        yield
-    except Unavailable as error:
-        raise Unavailable(error.dependency, f"{error.message}: {hint}") from error
+class Findings:
+    """What is wrong, gathered from looks that may each fail, so that all of it is told at once."""
 
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._outages: list[tuple[Unavailable, str]] = []
 
-def refuse(problems: Sequence[Problem]) -> None:
-    """Raise Misconfigured with all *problems*, if there are any."""
-    if problems:
-        raise Misconfigured(problems)
+    def add(self, problems: Sequence[Problem]) -> None:
+        """Note *problems*."""
+        self._problems += problems
+
+    @contextmanager
+    def looking(self, expected: str = "an answer") -> Iterator[None]:
+        """Note what the block raises and go on; *expected* is what should have answered."""
+        try:
+            yield
+        except Misconfigured as error:
+            self._problems += error.problems
+        except Unavailable as error:
+            self._outages.append((error, expected))
+
+    def refuse(self) -> None:
+        """Raise Misconfigured if something is to be corrected, Unavailable if all is but down."""
+        if self._problems:
+            silent = [
+                Problem(error.dependency, "(no answer)", error.message.rstrip("."), hint)
+                for error, hint in self._outages
+            ]
+            raise Misconfigured([*self._problems, *silent])
+        if self._outages:
+            told = [
+                f"{error.message.rstrip('.')}; expected {hint}" for error, hint in self._outages
+            ]
+            names = [error.dependency for error, _ in self._outages]
+            others = [f"\n  {name}: {text}" for name, text in zip(names[1:], told[1:], strict=True)]
+            raise Unavailable(names[0], told[0] + "".join(others))
 
 
 class RecentProbe:

@@ -3,6 +3,7 @@
 import argparse
 
 from consumer.configuration import load
+from consumer.errors import Misconfigured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,8 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon until it is told to stop; raises Misconfigured before it starts."""
-    settings = load(arguments.config).settings
+    configuration = load(arguments.config)
     # Imported once the settings are known to be good: the errors come at once.
     from consumer.app import run as run_daemon  # noqa: PLC0415
 
-    return run_daemon(arguments, settings)
+    try:
+        return run_daemon(arguments, configuration.settings)
+    except Misconfigured as error:
+        raise Misconfigured([configuration.locate(each) for each in error.problems]) from error
