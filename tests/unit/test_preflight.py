@@ -5,6 +5,11 @@ from consumer.preflight import Findings, RecentProbe, answering, check_endpoints
 from tests.fakes.clock import FakeClock
 from tests.fakes.endpoints import FakeEndpoint
 
+
+def fail(error: Exception) -> None:
+    raise error
+
+
 WRONG = Problem("settings", "kcl.stream_name", "nope", "a stream")
 
 
@@ -19,9 +24,9 @@ def test_what_is_wrong_and_what_is_silent_is_told_at_once() -> None:
     findings = Findings()
     findings.add([WRONG])
     with findings.looking():
-        raise Misconfigured([Problem("settings", "kcl.java", "none", "a java program")])
+        fail(Misconfigured([Problem("settings", "kcl.java", "none", "a java program")]))
     with findings.looking("a server"):
-        raise Unavailable("redis", "Connection refused.")
+        fail(Unavailable("redis", "Connection refused."))
     with pytest.raises(Misconfigured) as caught:
         findings.refuse()
     assert [str(problem) for problem in caught.value.problems] == [
@@ -34,9 +39,9 @@ def test_what_is_wrong_and_what_is_silent_is_told_at_once() -> None:
 def test_outages_alone_are_no_misconfiguration() -> None:
     findings = Findings()
     with findings.looking("a server"):
-        raise Unavailable("redis", "Connection refused.")
+        fail(Unavailable("redis", "Connection refused."))
     with findings.looking():
-        raise Unavailable("s3", "timeout")
+        fail(Unavailable("s3", "timeout"))
     with pytest.raises(
         Unavailable,
         match=r"redis: Connection refused; expected a server\n  s3: timeout; expected an answer",
