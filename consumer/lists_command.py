@@ -11,6 +11,7 @@ import orjson
 from consumer import configuration
 from consumer.app import build_lists_texts
 from consumer.errors import Misconfigured, Problem
+from consumer.pan import PanGuard
 from consumer.ports import Texts
 from consumer.rules.lists import (
     SUFFIX,
@@ -44,17 +45,20 @@ def run(arguments: argparse.Namespace) -> int:
     Raises Misconfigured for wrong arguments and lists, and Unavailable when the place of the
     lists does not answer or someone else changed the list meanwhile.
     """
-    texts = build_lists_texts(configuration.load(arguments.config).settings)
+    settings = configuration.load(arguments.config).settings
+    texts = build_lists_texts(settings)
     if arguments.action == "show":
         return _show(texts, arguments)
     if arguments.name is None or arguments.value is None:
         expected = f"fraudstream lists {arguments.action} NAME VALUE"
         raise Misconfigured([Problem("arguments", arguments.action, "one word too few", expected)])
+    # Where card numbers are hashed a list holds their tokens, as events do.
+    value = PanGuard.of(settings.events).token(arguments.value)
     change = Change(texts, who=f"{getpass.getuser()}@{socket.gethostname()}", now=_now())
     if arguments.action == "remove":
-        removed = change.remove(arguments.name, arguments.value, arguments.reason)
+        removed = change.remove(arguments.name, value, arguments.reason)
         return _tell("removed" if removed else "not there", arguments, found=removed)
-    entry = Entry(arguments.value, arguments.until, arguments.reason)
+    entry = Entry(value, arguments.until, arguments.reason)
     added = change.add(arguments.name, entry, create=arguments.create)
     return _tell("added" if added else "no such list (--create begins one)", arguments, found=added)
 

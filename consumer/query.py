@@ -31,12 +31,14 @@ class Query:
     """
     Which documents, in which order, and which of them: every part that is set must hold.
 
-    Identifiers are compared whole and by case. ``time_ms`` is the event's time in
+    Identifiers are compared whole and by case; ``former_cards`` are what ``card`` may
+    also be stored as, its tokens under former keys. ``time_ms`` is the event's time in
     milliseconds since the epoch, ``amount`` is in major units of the base currency.
     ``limit`` is 1 to ``MAX_PAGE``. The plain ``Query()`` asks for the newest.
     """
 
     card: str | None = None
+    former_cards: tuple[str, ...] = ()
     merchant: str | None = None
     device: str | None = None
     decision: Outcome | None = None

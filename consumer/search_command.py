@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +20,9 @@ from consumer.document import milliseconds
 from consumer.errors import Misconfigured, Problem, Rejected
 from consumer.evidence import Evidence, decode_evidence, format_time, printable
 from consumer.inspection import open_search
+from consumer.masking import is_card_number
 from consumer.model import LabelValue, Outcome
+from consumer.pan import PanGuard
 from consumer.query import MAX_PAGE, Order, Page, Query, Range
 
 _AGO = re.compile(r"(\d+)(s|m|h|d)")
@@ -82,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises Misconfigured for a value that cannot be searched for, and Unavailable.
     """
     settings = configuration.load(arguments.config).settings
-    query = build_query(arguments)
+    query = as_stored(build_query(arguments), PanGuard.of(settings.events))
     with ExitStack() as stack:
         try:
             page = open_search(settings, stack).search(query)
@@ -120,6 +123,22 @@ def build_query(arguments: argparse.Namespace) -> Query:
         offset=arguments.offset,
         limit=arguments.limit,
     )
+
+
+def as_stored(query: Query, guard: PanGuard) -> Query:
+    """
+    Ask for the tokens of a card number instead of the number itself.
+
+    Raises Misconfigured for a card number where none can be stored: it would find
+    nothing and stand in the server's logs.
+    """
+    if query.card is None:
+        return query
+    if not guard.keys and is_card_number(query.card):
+        expected = "a token, since events.pan is reject and no document holds a card number"
+        raise Misconfigured([Problem("arguments", "--card", "a card number", expected)])
+    card, *former = guard.tokens(query.card)
+    return replace(query, card=card, former_cards=tuple(former))
 
 
 def parse_range(text: str) -> Range:

@@ -48,6 +48,20 @@ def found(client: redis.Redis, query: Query) -> set[str]:
     return {orjson.loads(document)["transaction_id"] for document in page.documents}
 
 
+def test_a_card_is_found_under_each_of_its_names(client: redis.Redis) -> None:
+    client.flushall()
+    store = RedisDocuments(client, form=FORM, ttl_s=3600, alerts_max_length=10)
+    store.prepare()
+    names = ("pan:k2:ab", "pan:k1:cd", "card_3")
+    store.decide(
+        [
+            an_assessment(number, transaction=a_transaction(number, card_id=name))
+            for number, name in enumerate(names)
+        ]
+    )
+    assert found(client, Query(card=names[0], former_cards=names[1:2])) == {"tx_0", "tx_1"}
+
+
 @given(
     values=st.lists(st.one_of(SYNTAX, TEXTS), min_size=1, max_size=5, unique=True),
     attribute=st.sampled_from(sorted(FIELDS)),

@@ -2,20 +2,25 @@ import argparse
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from consumer.adapters.redis.search import build_search
 from consumer.document import DocumentFormat, build_document
+from consumer.errors import Misconfigured
 from consumer.evidence import decode_evidence
 from consumer.model import Outcome, Scores
+from consumer.pan import PanGuard
 from consumer.query import Order, Query, Range
 from consumer.search_command import (
     add_arguments,
+    as_stored,
     build_query,
     cells,
     parse_range,
     parse_time,
     plain_lines,
 )
+from consumer.settings import Events
 from tests.builders import an_assessment
 
 NOW_MS = 1_780_315_200_000  # 2026-06-01T12:00:00Z
@@ -53,6 +58,26 @@ def test_every_argument_becomes_a_condition() -> None:
     assert words[words.index("time_high") + 1] == "+inf"
     assert words[words.index("LIMIT") + 1 :][:2] == ["40", "10"]
     assert "ASC" in words
+
+
+def test_a_card_number_is_searched_for_as_its_tokens() -> None:
+    keys = SecretStr("k2:" + "ab" * 32 + ",k1:" + "cd" * 32)
+    guard = PanGuard.of(Events(pan="hash", pan_keys=keys))
+    query = as_stored(query_of("--card", "4111-1111-1111-1111"), guard)
+    words = build_search(query)
+    assert words[2] == "@card:{$card|$card_1}"
+    now, before = guard.tokens("4111111111111111")
+    assert words[4:8] == ["4", "card", now, "card_1"]
+    assert words[8] == before
+    assert as_stored(query_of("--card", "card_1"), guard) == Query(card="card_1")
+    assert as_stored(Query(), guard) == Query()
+
+
+def test_where_card_numbers_are_refused_none_is_searched_for() -> None:
+    with pytest.raises(Misconfigured, match="a card number") as caught:
+        as_stored(query_of("--card", "4111111111111111"), PanGuard())
+    assert "4111" not in str(caught.value)
+    assert as_stored(query_of("--card", "c"), PanGuard()) == Query(card="c")
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,14 @@ def build_search(query: Query) -> list[str]:
     for attribute, value in _tags(query).items():
         if value is None:
             continue
-        if not value or "\0" in value:
-            raise Rejected("bad_query", f"{attribute}: expected a text, not empty, without NUL")
-        clauses.append(f"@{attribute}:{{${attribute}}}")
-        parameters += [attribute, value.replace("\\", "\\\\")]
+        values = (value, *query.former_cards) if attribute == "card" else (value,)
+        # The first is named as the attribute, further ones card_1, card_2 …
+        names = [f"{attribute}_{place}" if place else attribute for place in range(len(values))]
+        for name, wanted in zip(names, values, strict=True):
+            if not wanted or "\0" in wanted:
+                raise Rejected("bad_query", f"{attribute}: expected a text, not empty, without NUL")
+            parameters += [name, wanted.replace("\\", "\\\\")]
+        clauses.append(f"@{attribute}:{{{'|'.join(f'${name}' for name in names)}}}")
     for attribute, limits in _ranges(query).items():
         if limits == Range():
             continue
