@@ -8,6 +8,7 @@ expressions; so does a rule nested as deeply as the library can bear.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from consumer.errors import Misconfigured, Problem
@@ -265,16 +266,13 @@ def _reading(scans: Sequence[Scanned], catalogue: Catalogue, lists: Lists) -> Re
 
 def _groups(rules: Sequence[CompiledRule], language: Language) -> list[Group]:
     """Put *rules* into as few expressions as hold them."""
-    if not rules:
-        return []
+    if len(rules) <= 1:
+        return [Group(language.compile(_bit(each.text, 0)), [each]) for each in rules]
     if len(rules) <= MOST_BITS:
         terms = [_bit(each.text, place) for place, each in enumerate(rules)]
-        try:
+        # The whole may be nested too deeply where each by itself is not.
+        with suppress(NotCompiled):
             return [Group(language.compile(_sum(terms)), rules)]
-        except NotCompiled:
-            # The whole is nested too deeply; each by itself was compiled before.
-            if len(rules) == 1:
-                raise
     middle = len(rules) // 2
     return _groups(rules[:middle], language) + _groups(rules[middle:], language)
 

@@ -96,7 +96,7 @@ class _Runner:
         scores: dict[str, float | None] = {"fraud": None, "anomaly": None}
         changes: dict[str, object] = {}
         for name, value in example.items():
-            root, _, last = name.partition(".")
+            root, _, last = str(name).partition(".")
             if root == "tx" and last in self.catalogue.fields:
                 changes[last] = _checked(name, value, self.catalogue.fields[last].type)
             elif name in places:
@@ -136,7 +136,7 @@ class _Runner:
     def _example_lists(self, example: Mapping[str, object]) -> Lists:
         given: dict[str, Sequence[Entry]] = dict.fromkeys(self.lists.ends, ())
         for name, values in example.items():
-            root, _, last = name.partition(".")
+            root, _, last = str(name).partition(".")
             if root == "lists":
                 if not isinstance(values, list):
                     message = f"{name}: expected a list of values"

@@ -1,6 +1,6 @@
 """The features of a plan as names that rules may use."""
 
-from consumer.features.plan import Amount, Feature, Plan, Windowed
+from consumer.features.plan import Amount, Feature, Plan
 from consumer.rules.cel import Type
 from consumer.rules.facts import Fact
 
@@ -28,8 +28,8 @@ def _describe(feature: Feature, base_currency: str) -> Fact:
     unit, example = "", 1.0
     if isinstance(feature, Amount):
         unit, example = _MONEY
-    elif isinstance(feature, Windowed):
-        unit, example = _UNITS.get(feature.aggregation.value, (unit, example))
+    else:
+        unit, example = _UNITS.get(feature.aggregation, (unit, example))
     if unit == _MONEY[0]:
         unit = f"{base_currency}, major units"
     return Fact(f"f.{feature.name}", Type.NUMBER, unit, example)

@@ -89,14 +89,15 @@ class Specification:
 
 def parse_rules(text: str, source: str) -> Specification:
     """Read *text*. Raises Misconfigured with every problem found."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         document: Yaml = None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
+    # A day that no month has is a ValueError, nesting without end a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark is not None else source
-        found = getattr(error, "problem", None) or "no YAML"
+        found = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
         raise Misconfigured([Problem(place, "the file", found, "valid YAML")]) from error
     reader = _Reader(source, [] if node is None else _rule_nodes(node), [*text.split("\n"), ""])
     rules, mode = reader.read(document)
@@ -233,6 +234,9 @@ class _Reader:
 
     def _choice(self, kind: type[_Word], value: Yaml, name: str) -> _Word:
         words = [str(word) for word in kind]
+        if value is False:
+            # YAML reads a plain off as false.
+            value = "off"
         if value in words:
             return kind(value)
         self._note(name, value, " or ".join(words))
