@@ -88,8 +88,8 @@ COMMANDS = {
     "check": Command(
         "consumer.check_command",
         "look at everything the daemon needs, with remedies",
-        "Look at everything that the daemon depends on and try what it will do: settings, Java, "
-        "stream, lease table, Redis, endpoints, Firehose, the dead letters' bucket, clocks. One "
+        "Look at everything that the daemon depends on and try what it will do: settings, rules, "
+        "Java, stream, lease table, Redis, endpoints, Firehose, dead letters, clocks. One "
         "line a check, with what to do about it. Loads the functions, makes the index and puts "
         "one object that it deletes again. Exit code 1 when something failed, 2 for settings.",
         "fraudstream check --rate 1000",

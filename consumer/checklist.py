@@ -21,7 +21,7 @@ from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.survey import survey_index, survey_server
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
 from consumer.adapters.trial import try_bucket, try_delivery_stream, try_stream, try_table
-from consumer.app import build_endpoints, build_stores
+from consumer.app import build_archives, build_endpoints, build_rule_source, build_stores
 from consumer.checkup import (
     Finding,
     IndexFacts,
@@ -37,6 +37,7 @@ from consumer.checkup import (
     judge_server,
 )
 from consumer.clock import SystemClock
+from consumer.decode import DecodeRules
 from consumer.errors import Misconfigured, Unavailable
 from consumer.feature_hash import TAG, FeatureHashWatch
 from consumer.features.plan import Plan
@@ -70,6 +71,8 @@ class Checklist:
         """Make every check, yielding what each found as soon as it is known."""
         checks: tuple[tuple[str, Check, str], ...] = (
             ("features", self._features, "features.path"),
+            ("events", self._events, "events"),
+            ("rules", self._rules, _AWS_REMEDY),
             ("java", self._java, "kcl.java"),
             ("run_dir", self._run_dir, "supervisor.run_dir"),
             ("redis", self._redis, _REDIS_REMEDY),
@@ -79,6 +82,7 @@ class Checklist:
             ("firehose", self._firehose, _AWS_REMEDY),
             ("dead letters", self._dead_letters, _AWS_REMEDY),
             ("endpoints", self._endpoints, _AWS_REMEDY),
+            ("archives", self._archives, _AWS_REMEDY),
             ("clock", self._clocks, ""),
         )
         for subject, check, remedy in checks:
@@ -95,6 +99,24 @@ class Checklist:
         entities = ", ".join(entity.name for entity in plan.entities)
         text = f"{len(plan.names)} features of {entities}, hash {plan.hash[:12]}…"
         return [Finding("features", Level.OK, text)]
+
+    def _events(self) -> Sequence[Finding]:
+        DecodeRules.of(self._settings.events)
+        return [Finding("events", Level.OK, "identifiers, currencies and card numbers are ruled")]
+
+    def _rules(self) -> Sequence[Finding]:
+        if self._plan is None:
+            return []
+        rules = build_rule_source(self._settings, self._plan).load()
+        text = f"{len(rules.rules)} rules, {rules.mode}, hash {rules.specification.hash[:12]}…"
+        return [Finding("rules", Level.OK, text)]
+
+    def _archives(self) -> Sequence[Finding]:
+        scoring = self._settings.scoring
+        if self._plan is None or not (scoring.fraud.archive or scoring.anomaly.archive):
+            return []
+        build_archives(self._settings, self._plan).check()
+        return [Finding("archives", Level.OK, "what was named can be read and fits the features")]
 
     def _java(self) -> Sequence[Finding]:
         java = find_java(self._settings.kcl.java, os.environ)

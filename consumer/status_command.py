@@ -12,13 +12,15 @@ import msgspec
 from consumer import configuration
 from consumer.clock import SystemClock
 from consumer.daemon_view import DaemonView, WorkerView, local_url, read_daemon
-from consumer.evidence import printable
+from consumer.evidence import format_time, printable
 from consumer.fleet import ShardReport, judge, renewal_s
 from consumer.inspection import open_fleet
 from consumer.search_command import plain_lines
 from consumer.settings import Settings
 
 _COLUMNS = ("shard", "owner", "lease", "checkpoint", "saved", "unsaved", "lag", "stage")
+
+_TIMESTAMP = "_timestamp_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,13 @@ def _daemon_lines(daemon: DaemonView) -> list[str]:
     if daemon.unreachable is not None:
         return [f"{daemon.url}: does not answer ({daemon.unreachable}); is it elsewhere? --url"]
     samples = {**daemon.states, **daemon.counts}
-    rows = [(f"  {printable(name)}", f"{value:g}") for name, value in samples.items()]
+    rows = [(f"  {printable(name)}", _value(name, value)) for name, value in samples.items()]
     return [f"{daemon.url}: answers", *(plain_lines(rows) if rows else [])]
+
+
+def _value(name: str, value: float) -> str:
+    """A time as one, with the unit that its name ends in; else the number."""
+    return format_time(round(value * 1_000)) if name.endswith(_TIMESTAMP) else f"{value:g}"
 
 
 def _json(status: Status) -> bytes:

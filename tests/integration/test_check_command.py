@@ -111,9 +111,7 @@ def test_a_line_a_check_where_a_person_reads(capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["ok", "settings"]
     assert all(line.split()[0] in ("ok", "warn", "FAIL") for line in lines)
-    assert [word for line in lines for word in line.split()[1:2]][:4] == [
-        *("settings", "features", "java", "run_dir"),
-    ]
+    assert [line.split()[1] for line in lines][:4] == ["settings", "features", "events", "rules"]
 
 
 def test_a_rate_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
