@@ -227,10 +227,10 @@ class BreakerSettings(Section):
     """When an endpoint is left alone for a while, and how it is tried again."""
 
     window: Annotated[int, Field(ge=1)] = Field(
-        40, description="Newest requests that are looked at, an endpoint and worker"
+        20, description="Newest requests that are looked at, an endpoint and worker"
     )
     minimum: Annotated[int, Field(ge=1)] = Field(
-        10, description="Requests there have to be before it opens; at most window"
+        5, description="Requests there have to be before it opens; at most window"
     )
     failure_share: Share = Field(0.5, description="Opens when this share of them failed")
     slow_share: Share = Field(0.9, description="Opens when this share of them was slow")
