@@ -66,7 +66,8 @@ RESTARTS = "fraudstream_restarts_total"
 RULE_HITS = "fraudstream_rule_hits_total"
 # Transactions for which a rule gave no value, by rule.
 RULE_ERRORS = "fraudstream_rule_errors_total"
-# Workers that decide by a version of rules and lists; the labels are the beginnings of the hashes.
+# Workers that decide by a version of the rules; the label is the beginning of its hash. Not of the
+# lists: they change too often for a series each.
 RULES_INFO = "fraudstream_rules_info"
 # When the rules in force took over, in seconds since the epoch; the longest ago of all workers.
 RULES_ACTIVE_SINCE = "fraudstream_rules_active_since_timestamp_seconds"
@@ -135,8 +136,8 @@ class Metrics:
         )
         self.rules_info = Gauge(
             RULES_INFO,
-            "Workers by version of rules and lists",
-            ("rules", "lists"),
+            "Workers by version of the rules",
+            ("rules",),
             registry=registry,
             multiprocess_mode="livesum",
         )

@@ -43,7 +43,7 @@ class WorkerTelemetry:
         self._log = get_logger(__name__)
         self._shard_id = ShardId("")
         self._followers: list[Follower] = []
-        self._rules: tuple[str, str] | None = None
+        self._rules: str | None = None
         for endpoint in ("fraud", "anomaly"):
             metrics.breaker_state.labels(endpoint).set(BreakerState.CLOSED)
 
@@ -167,17 +167,16 @@ class WorkerTelemetry:
 
     def rules_active(self, rules: RuleSet) -> None:
         """*rules* decide from now on."""
-        metrics = self._metrics
-        labels = (rules.specification.hash[:_HASH_DIGITS], rules.lists.hash[:_HASH_DIGITS])
+        metrics, version = self._metrics, rules.specification.hash[:_HASH_DIGITS]
         if self._rules is not None:
-            metrics.rules_info.labels(*self._rules).set(0)
-        metrics.rules_info.labels(*labels).set(1)
+            metrics.rules_info.labels(self._rules).set(0)
+        metrics.rules_info.labels(version).set(1)
         metrics.rules_active_since.set(self._clock.now_ms() / 1000)
-        self._rules = labels
+        self._rules = version
         self._log.info(
             "rules taken over",
-            rules=labels[0],
-            lists=labels[1],
+            rules=version,
+            lists=rules.lists.hash[:_HASH_DIGITS],
             mode=str(rules.mode),
             versions=[f"{each.rule.rule_id}@{each.rule.version}" for each in rules.rules],
         )

@@ -103,7 +103,8 @@ def _not_compiled(message: str) -> NotCompiled:
     found = _PLACE.search(message)
     if found is None:
         return NotCompiled(1, 1, message.splitlines()[0])
-    said = _STATUS.sub("", found[3])
+    # "found" comes before every message of ours.
+    said = _STATUS.sub("", found[3]).removeprefix("found ")
     if _OVERLOAD.search(said):
         said += " (write numbers with a decimal point: 1000.0)"
     return NotCompiled(max(int(found[1]), 1), max(int(found[2]), 1), said)
