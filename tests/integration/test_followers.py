@@ -136,3 +136,19 @@ def test_an_archive_of_other_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="no such file"):
         archives(str(tmp_path / "nothing")).check()
     archives(None).check()
+
+
+def test_a_worker_decides_without_an_archive_that_went_away(tmp_path: Path) -> None:
+    registry, clock = CollectorRegistry(), SystemClock()
+    with ExitStack() as stack:
+        heartbeat = stack.enter_context(Heartbeat(tmp_path / "run", clock))
+        telemetry = WorkerTelemetry(Metrics(registry), heartbeat, clock, ["card"])
+
+        def write(transaction_id: TransactionId, explanation: bytes) -> None:
+            pytest.fail(f"{transaction_id} explained by {explanation!r}")
+
+        for source in (str(tmp_path / "nothing"), None):
+            follow(archives(source), telemetry, clock, write, stack)
+        telemetry.settled([Settled(DECLINED, StoredDecision(Stored.CREATED, b"{}"))])
+    decided = registry.get_sample_value("fraudstream_decisions_total", {"outcome": "decline"})
+    assert decided == 1

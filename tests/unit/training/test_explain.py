@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import xgboost
 
+from consumer.errors import Misconfigured
+from consumer.training import archive as archive_file
 from consumer.training.artefacts import load_fraud, write_fraud
 from consumer.training.explain import TOP, explain, main, serve
 from consumer.training.reference import read_reference
@@ -48,6 +50,14 @@ def test_an_archive_that_is_none_is_told(
     monkeypatch.setattr("os.nice", lambda _: 0)
     assert main([str(tmp_path / "none.tar.gz")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_reference_that_is_none_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.tar.gz"
+    members = {"features.json": b'{"names": [], "hash": "ab"}', "metrics.json": b'{"bins": 1}'}
+    archive_file.write(path, "fraud", members)
+    with pytest.raises(Misconfigured, match=r"metrics\.json of this package"):
+        read_reference(path)
 
 
 def test_the_reference_is_read_without_the_model(archive: Path) -> None:
