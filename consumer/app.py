@@ -231,8 +231,7 @@ def build_worker(
         engine=engine,
         labels=Labels(
             stores.documents,
-            # No feature reads labels yet.
-            features=None,
+            features=stores.features if plan.reads_labels else None,
             patience=patience,
             lifetime_ms=settings.redis.document_ttl_s * 1000,
         ),

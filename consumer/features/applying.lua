@@ -1,35 +1,33 @@
 -- One event: applied once, and answered with what the entity looks like then.
 
 local function add_row(e, st, rows, t, amount)
-  local n = st.rows
+  local n, width, low, high = st.rows, e.width, 0, 0
+  if e.squares then low, high = square(amount) end
   local last = n > 0 and row_time(st, n) or -1
   if t >= last then
-    local c, v = totals(st, n)
-    local row = write(ROW, t, (c + 1) % COUNTS, (v + amount) % SUMS)
+    local row = write(TIME, t) .. raised(e, st.s, totals_at(st, n), 1, amount, low, high, 0)
     if t == last or last > st.hot and same_cell(e.hot_grids[1], last, t) then
-      return sub(rows, 1, -1 - ROW_BYTES) .. row
+      return sub(rows, 1, -1 - width) .. row
     end
     return rows .. row
   end
-  local i = upto(TIME, rows, 1, ROW_BYTES, 0, n, t)
+  local i = upto(TIME, rows, 1, width, 0, n, t)
   local parts, k = {}, 1
   if i > 0 and row_time(st, i) == t then
     i = i - 1
   else
-    local c, v = totals(st, i)
-    parts[2], k = write(ROW, t, (c + 1) % COUNTS, (v + amount) % SUMS), 2
+    parts[2] = write(TIME, t) .. raised(e, st.s, totals_at(st, i), 1, amount, low, high, 0)
+    k = 2
   end
-  parts[1] = sub(rows, 1, i * ROW_BYTES)
-  for p = 1 + i * ROW_BYTES, #rows, ROW_BYTES do
-    local time, c, v = read(ROW, rows, p)
+  parts[1] = sub(rows, 1, i * width)
+  for p = 1 + i * width, #rows, width do
     k = k + 1
-    parts[k] = write(ROW, time, (c + 1) % COUNTS, (v + amount) % SUMS)
+    parts[k] = sub(rows, p, p + 3) .. raised(e, rows, p + 4, 1, amount, low, high, 0)
   end
   return concat(parts)
 end
 
-local function add_peak(e, st, peaks, t, amount)
-  local n = st.peaks
+local function add_peak(e, st, peaks, n, t, amount)
   local i = n
   if t < st.newest then i = upto(TIME, peaks, 1, PEAK_BYTES, 0, n, t) end
   local keep = i
@@ -48,7 +46,7 @@ local function period(time)
   return (time - time % PERIOD) / PERIOD
 end
 
-local function is_known(st, id)
+local function is_known(e, st, id)
   local low = period(st.newest - HORIZON)
   if st.hot ~= NEVER then
     for p = low < 0 and 0 or low, period(st.newest) do
@@ -56,7 +54,7 @@ local function is_known(st, id)
     end
     return false
   end
-  local from = HEAD_BYTES + 1
+  local from = e.head + 1
   local at = find(st.s, id, from, true)
   while at and at < st.peaks_at do
     if (at - from) % ID_BYTES == 0 and read(PERIOD_OF, st.s, at + 8) >= low then return true end
@@ -112,41 +110,93 @@ local function add_hot_id(st, id, t)
   if p ~= current then call('EXPIRE', key, TTL) end
 end
 
-local function apply(e, st, id, t, amount)
+-- The further sections with the event in them: minima, distinct values, places.
+local function add_to_sections(e, st, t, amount, argument, latitude, longitude)
+  local s, sections = st.s, {}
+  for i = 1, #e.widths do
+    sections[i] = sub(s, st.starts[i], st.starts[i] + st.lengths[i] * e.widths[i] - 1)
+  end
+  if e.lows then
+    local i = e.lows
+    sections[i] = add_peak(e, st, sections[i], st.lengths[i], t, LOWEST - amount)
+  end
+  for track = 1, #e.tracks do
+    local hash = sub(argument, e.tracks[track].at, e.tracks[track].at + HASH_BYTES - 1)
+    if hash ~= '\0\0\0\0\0' then
+      local i = e.tracks[track].section
+      sections[i] = add_value(st, sections[i], hash, t)
+    end
+  end
+  if e.places and latitude ~= NOWHERE then
+    local newest = t > st.newest and t or st.newest
+    sections[e.places] = add_place(sections[e.places], t, latitude, longitude, newest)
+  end
+  return sections
+end
+
+-- True when so many new rows or values came that compacting is worth its time.
+local function is_due(e, st, sections, rows)
+  if st.pending >= 4 and st.pending * 8 >= rows or st.pending == 255 then return true end
+  for i = 1, #e.tracks do
+    local section = e.tracks[i].section
+    local n = #sections[section] / VALUE_BYTES
+    if n > st.lengths[section] and n % 64 == 0 then return true end
+  end
+  return false
+end
+
+local function lengths_of(e, sections)
+  local out = {}
+  for i = 1, #sections do out[i] = write(LENGTH, #sections[i] / e.widths[i]) end
+  return concat(out)
+end
+
+local function apply(e, st, id, t, amount, argument, latitude, longitude)
   local s = st.s
-  local ids = sub(s, HEAD_BYTES + 1, st.peaks_at - 1)
-  local peaks = sub(s, st.peaks_at, st.rows_at - 1)
+  local ids = sub(s, e.head + 1, st.peaks_at - 1)
+  local peaks = sub(s, st.peaks_at, st.peaks_at + st.peaks * PEAK_BYTES - 1)
+  local sections = add_to_sections(e, st, t, amount, argument, latitude, longitude)
   local rows = add_row(e, st, sub(s, st.rows_at), t, amount)
-  if #e.max_windows > 0 then peaks = add_peak(e, st, peaks, t, amount) end
+  if #e.max_windows > 0 then peaks = add_peak(e, st, peaks, st.peaks, t, amount) end
+  st.base = sub(s, BASE_AT, BASE_AT + e.width - 5)
   local hot = st.hot ~= NEVER
   if hot then
     add_hot_id(st, id, t)
     if t > st.hot then store_raw(st, t, amount) end
     if t > st.newest then forget(st, t) end
   end
-  local n = #rows / ROW_BYTES
+  local n = #rows / e.width
   if n > st.rows and st.pending < 255 then st.pending = st.pending + 1 end
   if t > st.newest then st.newest = t end
   if t < st.first then st.first = t end
   if not hot then ids = add_id(st, ids, id, t) end
-  if st.pending >= 4 and st.pending * 8 >= n or st.pending == 255 then
+  if is_due(e, st, sections, n) then
     rows = compact_rows(e, st, rows)
     if #peaks > 0 then peaks = compact_peaks(e, st, peaks) end
+    if e.lows then sections[e.lows] = compact_peaks(e, st, sections[e.lows]) end
+    for i = 1, #e.tracks do
+      local section = e.tracks[i].section
+      sections[section] = compact_values(e, st, sections[section])
+    end
     st.pending = 0
   end
   st.ids, st.peaks = #ids / ID_BYTES, #peaks / PEAK_BYTES
-  st.peaks_at = HEAD_BYTES + 1 + #ids
-  st.rows_at = st.peaks_at + #peaks
-  st.rows = #rows / ROW_BYTES
-  st.s = write(HEAD, SCHEMA, st.hot == NEVER and 0 or 1, e.layout, st.newest, st.first, st.hot,
-    st.pending, st.ids, st.peaks, st.count, st.sum) .. ids .. peaks .. rows
+  st.peaks_at = e.head + 1 + #ids
+  st.s = write(HEAD, e.schema, st.hot == NEVER and 0 or 1, e.layout, st.newest, st.first, st.hot,
+    st.pending, st.ids, st.peaks) .. st.base .. lengths_of(e, sections) .. ids .. peaks ..
+    concat(sections) .. rows
+  for i = 1, #sections do st.lengths[i] = #sections[i] / e.widths[i] end
+  locate(e, st, st.lengths, st.peaks_at + #peaks)
   call('SET', st.key, st.s, 'EX', TTL)
 end
 
--- Argument: 8 bytes of id, time u32, amount u48, one byte that is 1 to apply.
+-- Argument: 8 bytes of id, time u32, amount u48, one byte that is 1 to apply; then, where
+-- e.places, latitude and longitude, and a hash of 5 bytes for each field of e.tracks.
 local function observe(e, key, argument)
   if not read then open() end
   local t, amount, applies = read('<I4I6I1', argument, 9)
+  local latitude, longitude = NOWHERE, NOWHERE
+  if e.places then latitude, longitude = read('<i4i4', argument, 20) end
   local s = call('GET', key)
   if not s and applies == 0 then return answer(e, nil, READ) end
   local st, problem
@@ -154,23 +204,27 @@ local function observe(e, key, argument)
     st, problem = parse(e, s)
     if problem then return problem end
   else
-    st = {
-      s = '', newest = -1, first = t, hot = NEVER, pending = 0, ids = 0, peaks = 0,
-      peaks_at = HEAD_BYTES + 1, rows_at = HEAD_BYTES + 1, rows = 0, count = 0, sum = 0,
-    }
+    st = begin(e, t)
   end
   st.key = key
   local newest = st.newest
   local settled = newest - HORIZON
+  local at, status, own, since = t, APPLIED, true, nil
   if s and t < settled then
-    return answer(e, st, applies == 1 and LATE or READ, settled, false)
+    at, status, own = settled, applies == 1 and LATE or READ, false
+  elseif applies == 0 then
+    status, own, since = READ, false, t >= newest and t - newest
+  elseif s and is_known(e, st, sub(argument, 1, 8)) then
+    status, since = REPEATED, t > newest and t - newest
+  else
+    since = t >= newest and (s and t - newest or e.cap or 0)
   end
-  if applies == 0 then
-    return answer(e, st, READ, t, false, t >= newest and t - newest)
+  local y, x, time
+  if e.places then
+    y, x, time = previous_place(st, e.places, at, latitude, longitude, status == REPEATED)
   end
-  if s and is_known(st, sub(argument, 1, 8)) then
-    return answer(e, st, REPEATED, t, true, t > newest and t - newest)
+  if status == APPLIED then
+    apply(e, st, sub(argument, 1, 8), t, amount, argument, latitude, longitude)
   end
-  apply(e, st, sub(argument, 1, 8), t, amount)
-  return answer(e, st, APPLIED, t, true, t >= newest and (s and t - newest or e.cap or 0))
+  return answer(e, st, status, at, own, since, y, x, time)
 end

@@ -13,25 +13,23 @@ local function mergeable(e, st, a, b)
 end
 
 local function compact_rows(e, st, rows)
-  local n, oldest, first = #rows / ROW_BYTES, st.newest - HORIZON - e.kept, 0
-  while first < n - 1 and read(TIME, rows, 1 + first * ROW_BYTES) <= oldest do
+  local width = e.width
+  local n, oldest, first = #rows / width, st.newest - HORIZON - e.kept, 0
+  while first < n - 1 and read(TIME, rows, 1 + first * width) <= oldest do
     first = first + 1
   end
-  if first > 0 then
-    local _
-    _, st.count, st.sum = read(ROW, rows, 1 + (first - 1) * ROW_BYTES)
-  end
+  if first > 0 then st.base = sub(rows, (first - 1) * width + 5, first * width) end
   local runs, from = {}, first
-  local previous = read(TIME, rows, 1 + first * ROW_BYTES)
+  local previous = read(TIME, rows, 1 + first * width)
   for i = first + 1, n - 1 do
-    local time = read(TIME, rows, 1 + i * ROW_BYTES)
+    local time = read(TIME, rows, 1 + i * width)
     if mergeable(e, st, previous, time) then
-      runs[#runs + 1] = sub(rows, 1 + from * ROW_BYTES, (i - 1) * ROW_BYTES)
+      runs[#runs + 1] = sub(rows, 1 + from * width, (i - 1) * width)
       from = i
     end
     previous = time
   end
-  runs[#runs + 1] = sub(rows, 1 + from * ROW_BYTES)
+  runs[#runs + 1] = sub(rows, 1 + from * width)
   return concat(runs)
 end
 

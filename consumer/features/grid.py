@@ -4,6 +4,8 @@ The grid on which the far edge of a window falls, and how long state needs which
 A window of W seconds read at time t covers the events in (⌊(t-W)/G⌋·G, t]. G grows
 with W and is at most W/60, so that old state can be merged into cells of G seconds. The
 grids nest (each divides the next): a boundary of a coarse one is a boundary of all.
+A lagged window, which ends a delay D before t or counts labels, has both edges on its
+grid: (⌊(t-D-W)/G⌋·G, ⌊(t-D)/G⌋·G].
 """
 
 from collections.abc import Iterable
@@ -26,6 +28,25 @@ def grid_s(window_s: int) -> int:
     return max(grid for grid in CHAIN_S if grid * 60 <= window_s)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """*span_s* seconds that end *delay_s* before the reading time, edges on *grid_s*."""
+
+    span_s: int
+    delay_s: int
+    grid_s: int
+
+    @classmethod
+    def of(cls, span_s: int, delay_s: int = 0) -> "Window":
+        """Return a window on the grid that its length gives it."""
+        return cls(span_s, delay_s, grid_s(span_s))
+
+    @property
+    def reach_s(self) -> int:
+        """How far behind the reading time its far edge can lie."""
+        return self.delay_s + self.span_s + self.grid_s
+
+
 def pages_kept_s(horizon_s: int) -> int:
     """Return how far behind the newest event a hot entity's raw events reach."""
     return horizon_s + DAY_S + PAGE_S
@@ -42,28 +63,31 @@ class Tiers:
     grids_s: tuple[int, ...]
 
 
-def cold_tiers(windows_s: Iterable[int]) -> Tiers:
+def cold_tiers(windows: Iterable[Window]) -> Tiers:
     """
     Return the grids of an entity that can be read late from its rows alone.
 
-    Ages count from the id horizon, behind which nobody reads: a boundary of the window W
-    is then asked for at an age below W + G at most.
+    Ages count from the id horizon, behind which nobody reads: an edge of a window is
+    then asked for at an age below its reach at most.
     """
-    return _tiers({(window + grid_s(window), grid_s(window)) for window in windows_s})
+    return _tiers({(window.reach_s, window.grid_s) for window in windows})
 
 
-def hot_tiers(windows_s: Iterable[int], horizon_s: int) -> Tiers:
+def hot_tiers(windows: Iterable[Window], lagged: Iterable[Window], horizon_s: int) -> Tiers:
     """
     Return the grids of an entity that compacts at once; ages count from its newest event.
 
     Windows below a day keep their boundaries a quarter longer than reads on time need;
     a later read takes the missing part from raw events. Longer windows outlive the raw
-    events, so they keep theirs for every read that the horizon allows.
+    events and *lagged* ones are never read from them, so these keep their boundaries for
+    every read that the horizon allows.
     """
     tiers = {(pages_kept_s(horizon_s), FINEST_PAGED_S)}
-    for window in windows_s:
-        grid = grid_s(window)
-        tiers.add((window + (window // 4 if window < DAY_S else horizon_s + grid), grid))
+    for window in windows:
+        short = window.span_s < DAY_S
+        age = window.span_s + window.span_s // 4 if short else window.reach_s + horizon_s
+        tiers.add((age, window.grid_s))
+    tiers |= {(window.reach_s + horizon_s, window.grid_s) for window in lagged}
     return _tiers(tiers)
 
 

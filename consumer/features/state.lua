@@ -2,22 +2,28 @@
 -- docs/features-state.md describes the format and why every read is exact.
 --
 -- The library is one text: the constants HORIZON, PERIOD, HOT_AFTER and TTL, then
--- state.lua, reading.lua, compaction.lua, applying.lua, then a registration an entity.
+-- state.lua, values.lua, places.lua, reading.lua, compaction.lua, applying.lua and
+-- labelling.lua, then the registrations of each entity.
 --
 -- Times are whole seconds, money is minor units; counts are kept modulo 2^24 and sums
 -- modulo 2^48, so that only a window's own total has to fit.
 
-local SCHEMA = 1
 local READ, APPLIED, REPEATED, LATE = 0, 1, 2, 3
 local NEVER = 4294967295
 
-local HEAD, HEAD_BYTES = '<I1I1I2I4I4I4I1I2I2I3I6', 30
-local TIME = '<I4'
-local ROW, TOTALS, ROW_BYTES = '<I4I3I6', '<I3I6', 13
+-- The head: schema, flags, layout, newest, first, hot since, pending, ids, peaks; then the
+-- base totals, then the lengths of the further sections.
+local HEAD, BASE_AT = '<I1I1I2I4I4I4I1I2I2', 22
+local TIME, LENGTH = '<I4', '<I2'
+-- A row is its time and totals: count and sum, then labelled frauds (where e.labels) and
+-- the sum of squares as two limbs of 48 bits (where e.squares).
+local TOTALS, COUNT, SQUARES = '<I3I6', '<I3', '<I6I6'
 local PEAK, PEAK_BYTES = '<I4I6', 10
 local PERIOD_OF, ID_BYTES = '<I3', 11
 local OFFSET, RAW, RAW_BYTES = '<I2', '<I2I6', 8
 local COUNTS, SUMS = 16777216, 281474976710656
+-- Minima are kept as maxima of LOWEST less the amount; amounts are below 2^40.
+local LOWEST = 1099511627776
 local PAGE = 7200
 local PAGES_KEPT = HORIZON + 86400 + PAGE
 
@@ -56,29 +62,84 @@ local function grid_at(ages, grids, age)
   return grids[n]
 end
 
-local function parse(e, s)
-  local schema, flags, layout, newest, first, hot, pending, ids, peaks, count, sum = read(HEAD, s)
-  if schema ~= SCHEMA or layout ~= e.layout then
-    return nil, redis.error_reply('FRAUDSTREAM_STATE schema ' .. schema .. ' layout ' .. layout ..
-      ', expected schema ' .. SCHEMA .. ' layout ' .. e.layout)
+-- Where the further sections begin and end, and then the rows.
+local function locate(e, st, lengths, at)
+  local widths, starts = e.widths, {}
+  for i = 1, #widths do
+    starts[i], at = at, at + lengths[i] * widths[i]
   end
-  local at = HEAD_BYTES + 1 + ids * ID_BYTES
-  local rows = at + peaks * PEAK_BYTES
-  return {
-    s = s, newest = newest, first = first, hot = hot, pending = pending, ids = ids,
-    peaks = peaks, peaks_at = at, rows_at = rows, rows = (#s - rows + 1) / ROW_BYTES,
-    count = count, sum = sum,
-  }
+  st.lengths, st.starts, st.rows_at = lengths, starts, at
+  st.rows = (#st.s - at + 1) / e.width
 end
 
--- Count and sum of everything up to and with the i-th row.
+local function parse(e, s)
+  local schema, _, layout, newest, first, hot, pending, ids, peaks = read(HEAD, s)
+  if schema ~= e.schema or layout ~= e.layout then
+    return nil, redis.error_reply('FRAUDSTREAM_STATE schema ' .. schema .. ' layout ' .. layout ..
+      ', expected schema ' .. e.schema .. ' layout ' .. e.layout)
+  end
+  local at = e.head + 1 + ids * ID_BYTES
+  local st = {
+    s = s, newest = newest, first = first, hot = hot, pending = pending, ids = ids,
+    peaks = peaks, peaks_at = at, width = e.width,
+  }
+  local lengths = {}
+  for i = 1, #e.widths do lengths[i] = read(LENGTH, s, e.head - 1 + 2 * (i - #e.widths)) end
+  locate(e, st, lengths, at + peaks * PEAK_BYTES)
+  return st
+end
+
+local function begin(e, t)
+  local lengths = {}
+  for i = 1, #e.widths do lengths[i] = 0 end
+  local st = {
+    s = string.rep('\0', e.head), newest = -1, first = t, hot = NEVER, pending = 0, ids = 0,
+    peaks = 0, peaks_at = e.head + 1, width = e.width,
+  }
+  locate(e, st, lengths, e.head + 1)
+  return st
+end
+
+-- Where the totals of everything up to and with the i-th row stand.
+local function totals_at(st, i)
+  if i == 0 then return BASE_AT end
+  return st.rows_at + (i - 1) * st.width + 4
+end
+
 local function totals(st, i)
-  if i == 0 then return st.count, st.sum end
-  return read(TOTALS, st.s, st.rows_at + i * ROW_BYTES - 9)
+  return read(TOTALS, st.s, totals_at(st, i))
 end
 
 local function row_time(st, i)
-  return (read(TIME, st.s, st.rows_at + (i - 1) * ROW_BYTES))
+  return (read(TIME, st.s, st.rows_at + (i - 1) * st.width))
+end
+
+-- The totals at p of s with an event or a label more. The square comes in two limbs.
+local function raised(e, s, p, events, amount, low, high, frauds)
+  local count, sum = read(TOTALS, s, p)
+  local out = write(TOTALS, (count + events) % COUNTS, (sum + amount) % SUMS)
+  if e.labels then out = out .. write(COUNT, (read(COUNT, s, p + 9) + frauds) % COUNTS) end
+  if e.squares then
+    local l, h = read(SQUARES, s, p + e.squares)
+    l, h = l + low, h + high
+    if l >= SUMS then l, h = l - SUMS, h + 1 end
+    out = out .. write(SQUARES, l, h % SUMS)
+  end
+  return out
+end
+
+-- The square of an amount below 2^40 as two limbs of 48 bits: doubles are exact to 2^53.
+local function square(amount)
+  if amount < 16777216 then return amount * amount, 0 end
+  local l = amount % 1048576
+  local h = (amount - l) / 1048576
+  local middle, top = 2 * h * l, h * h
+  local m, t = middle % 268435456, top % 256
+  local low, high = l * l + m * 1048576, (middle - m) / 268435456 + (top - t) / 256
+  if low >= SUMS then low, high = low - SUMS, high + 1 end
+  low = low + t * 1099511627776
+  if low >= SUMS then low, high = low - SUMS, high + 1 end
+  return low, high
 end
 
 -- Pages: the raw events of a hot entity, one string for every PAGE seconds.
@@ -93,9 +154,10 @@ local function page_of(st, number)
   return page
 end
 
--- The raw events in (from, to]: count, sum, largest, and the times of the last two.
-local function scan(st, from, to)
-  local count, sum, largest, last, before = 0, 0, 0, nil, nil
+-- The raw events in (from, to]: count, sum, largest, the same of LOWEST less the amount,
+-- limbs of the squares (where e.squares), and the times of the last two.
+local function scan(e, st, from, to)
+  local r = { count = 0, sum = 0, largest = 0, lowest = 0, low = 0, high = 0 }
   local first = from + 1
   for number = (first - first % PAGE) / PAGE, (to - to % PAGE) / PAGE do
     local page, start = page_of(st, number), number * PAGE
@@ -105,12 +167,19 @@ local function scan(st, from, to)
       local offset, amount = read(RAW, page, 1 + i * RAW_BYTES)
       local time = start + offset
       if time > to then break end
-      count, sum, i = count + 1, sum + amount, i + 1
-      if amount > largest then largest = amount end
-      before, last = last, time
+      r.count, r.sum, i = r.count + 1, r.sum + amount, i + 1
+      if amount > r.largest then r.largest = amount end
+      if LOWEST - amount > r.lowest then r.lowest = LOWEST - amount end
+      if e.squares then
+        local l, h = square(amount)
+        l, h = r.low + l, r.high + h
+        if l >= SUMS then l, h = l - SUMS, h + 1 end
+        r.low, r.high = l, h
+      end
+      r.before, r.last = r.last, time
     end
   end
-  return count, sum, largest, last, before
+  return r
 end
 
 local function store_raw(st, t, amount)

@@ -1,6 +1,6 @@
 """The features of a plan as names that rules may use."""
 
-from consumer.features.plan import Amount, Feature, Plan
+from consumer.features.plan import Amount, Clock, Derived, Feature, Plan
 from consumer.rules.cel import Type
 from consumer.rules.facts import Fact
 
@@ -13,9 +13,18 @@ _UNITS = {
     "max": _MONEY,
     "std": _MONEY,
     "distinct": ("different values", 2.0),
+    "fraud_count": ("labelled frauds", 1.0),
     "fraud_rate": ("share, 0 to 1", 0.01),
     "time_since_last": ("seconds", 3_600.0),
     "first_seen": ("seconds", 86_400.0),
+    "distance": ("km", 12.0),
+    "speed": ("km/h", 60.0),
+    "distance": ("km", 12.5),
+    "speed": ("km/h", 80.0),
+}
+_CALENDAR = {
+    "hour_of_day": ("hour, 0 to 23", 14.0),
+    "day_of_week": ("day, 0 is Monday", 5.0),
 }
 
 
@@ -28,7 +37,11 @@ def _describe(feature: Feature, base_currency: str) -> Fact:
     unit, example = "", 1.0
     if isinstance(feature, Amount):
         unit, example = _MONEY
-    else:
+    elif isinstance(feature, Clock):
+        unit, example = _CALENDAR.get(feature.calendar, ("1 or 0", 1.0))
+    elif isinstance(feature, Derived):
+        unit = feature.operation
+    elif isinstance(feature, Windowed):
         unit, example = _UNITS.get(feature.aggregation, (unit, example))
     if unit == _MONEY[0]:
         unit = f"{base_currency}, major units"

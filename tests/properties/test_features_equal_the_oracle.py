@@ -6,7 +6,7 @@ histories to cross it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
@@ -19,9 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.features.specification import parse_plan
-from consumer.local.oracle import Event
+from consumer.local.oracle import Event, Verdict
 from consumer.local.redis_server import RedisServer
-from tests.properties.observations import COARSE, FINE, SHIPPED, Pair, an_event
+from consumer.model import LabelValue
+from tests.properties.observations import COARSE, FINE, RICH, SHIPPED, Pair, an_event, somewhere
 
 START = 1_700_006_400  # on every grid
 DAY = 86_400
@@ -30,6 +31,7 @@ PLANS = {
     "shipped": parse_plan(SHIPPED, source="shipped"),
     "fine": parse_plan(FINE, source="fine"),
     "coarse": parse_plan(COARSE, source="coarse"),
+    "rich": parse_plan(RICH, source="rich"),
 }
 
 
@@ -56,6 +58,12 @@ shapes = st.builds(
 )
 amounts = st.one_of(st.integers(0, 20), st.integers(0, 100_000), st.just(2**40 - 1))
 cards = st.sampled_from(["c", "c", "c", "d"])
+devices = st.sampled_from(["", "phone", "laptop"])
+places = st.one_of(
+    st.none(),
+    st.just((48.137, 11.575)),
+    st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
+)
 
 
 class History(RuleBasedStateMachine):
@@ -94,6 +102,41 @@ class History(RuleBasedStateMachine):
         self.tell(an_event(self.name(), self.now + gap, amount, card=card))
 
     @rule(
+        gap=st.sampled_from([0, 0, 1, 3_000]),
+        behind=st.sampled_from([0, 0, 0, 1, 900, 80_000]),
+        shop=st.integers(0, 5),
+        device=devices,
+        place=places,
+    )
+    def somewhere(
+        self, gap: int, behind: int, shop: int, device: str, place: tuple[float, float] | None
+    ) -> None:
+        time_s = self.now + gap - behind
+        event = an_event(self.name(), time_s, 50, merchant=f"m{shop}")
+        self.tell(somewhere(event, place, device))
+
+    @rule(
+        backs=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+        kind=st.sampled_from(LabelValue),
+        beside=st.sampled_from([0, 0, 0, 0, -1, 1, 5_000]),
+        order=st.integers(-2, 2),
+        name=st.sampled_from(["a", "b"]),
+    )
+    def label(self, backs: list[int], kind: LabelValue, beside: int, order: int, name: str) -> None:
+        """Labels that are new, repeated, older, corrections, or of events never applied."""
+        if not self.sent or not self.pair.plan.reads_labels:
+            return
+        verdicts = []
+        for back in backs:
+            event = self.sent[-min(back, len(self.sent))]
+            time_ms = (self.now + order) * 1000
+            fraud = kind is LabelValue.FRAUD
+            told = (event.transaction_id, name, fraud, time_ms, event.time_s + beside)
+            verdicts.append(Verdict(*told, event.keys))
+        self.pair.label(verdicts)
+        self.pair.read([self.now, self.now + DAY, self.now + 8 * DAY, self.now - 7_000])
+
+    @rule(
         gap=st.sampled_from([0, 1, 7, 61, 1_000, 20_000]),
         number=st.integers(2, 40),
         seed=st.integers(0, 9),
@@ -126,8 +169,7 @@ class History(RuleBasedStateMachine):
         if self.sent:
             event = self.sent[-min(back, len(self.sent))]
             time_s = event.time_s + moved
-            card = event.keys["card_id"]
-            self.tell(an_event(event.transaction_id, time_s, event.amount_minor, card=card))
+            self.tell(replace(event, time_s=time_s))
 
     @rule(back=st.integers(1, 60), behind=st.sampled_from([0, 0, 59, 3_000]))
     def again_with_the_time_of_now(self, back: int, behind: int) -> None:

@@ -1,17 +1,20 @@
 """Entity state in Redis: one function call an entity, a chunk's calls in one pipeline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
+from typing import Any
 
 import redis
 
 from consumer.adapters.redis.connection import refuse_eviction, translated
 from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.features.aggregation import Reply
+from consumer.features.derived import coordinates
 from consumer.features.library import HOT_AFTER, build_library
-from consumer.features.plan import Plan, Reply
-from consumer.model import Applied, Kind, Observation
+from consumer.features.plan import EntityPlan, Plan
+from consumer.model import Applied, Kind, LabelEffect, Observation, Transaction
 from consumer.ports import Observe
 
 _STATUS = (Applied.READ, Applied.APPLIED, Applied.REPEATED, Applied.LATE)
@@ -20,6 +23,10 @@ _MAX_TIME_S = 2**32 - 2
 _MAX_AMOUNT_MINOR = 2**40 - 1
 # Sets our ids apart from any other use of the same hash; part of the state format.
 _PERSON = b"fraudstream/id/1"
+_VALUE_PERSON = b"fraudstream/v/1"
+_VALUE_BYTES = 5
+_NO_VALUE = bytes(_VALUE_BYTES)
+_PLACE = Struct("<ii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class RedisFeatureStore:
                     status, reply = self._unpack(index, next(answers))
                     replies.append(reply)
                     applied.append(status)
-            vector = self._plan.vector(request.transaction, replies)
+            vector = self._plan.vector(request.transaction, request.time_s, replies)
             observations.append(Observation(vector, tuple(applied)))
         return observations
 
@@ -109,11 +116,32 @@ class RedisFeatureStore:
         the plan does not have.
         """
         index = self._places[entity]
-        argument = _argument(_NO_ID, time_s, 0, applies=False)
+        plan = self._plan.entities[index]
+        nothing = _Tails(None).of(plan)
+        argument = _argument(_NO_ID, time_s, 0, applies=False) + nothing
         call = _Call(self._library.functions[index], _state_key(entity, key), argument)
         with translated():
             (answer,) = self._send([call])
         return self._plan.entity_values(index, self._unpack(index, answer)[1])
+
+    def label(self, effects: Sequence[LabelEffect]) -> None:
+        """
+        Count each label in the entities of its transaction that count labels.
+
+        It counts from its transaction's time on; at an entity that has no event at or
+        after that time, or none within what its windows reach, there is nothing to
+        count it in. Raises Unavailable, and Misconfigured as ``observe``.
+        """
+        calls = [call for effect in effects for call in self._label_calls(effect)]
+        with translated():
+            self._send(calls)
+
+    def _label_calls(self, effect: LabelEffect) -> Iterator[_Call]:
+        functions = self._library.label_functions
+        for entity, function in zip(self._plan.entities, functions, strict=True):
+            key = effect.keys.get(entity.key)
+            if function is not None and key:
+                yield _Call(function, _state_key(entity.name, key), _label_argument(effect))
 
     def _calls(self, requests: Sequence[Observe], keys: Sequence[str | None]) -> list[_Call]:
         """Return the calls of every entity that a request names, in order."""
@@ -128,13 +156,15 @@ class RedisFeatureStore:
                 transaction.base_amount_minor,
                 applies=transaction.kind is Kind.PURCHASE,
             )
+            tails = _Tails(transaction)
             for entity, function in places:
                 key = next(remaining)
                 if key is not None:
-                    calls.append(_Call(function, _state_key(entity.name, key), argument))
+                    tail = tails.of(entity)
+                    calls.append(_Call(function, _state_key(entity.name, key), argument + tail))
         return calls
 
-    def _send(self, calls: Sequence[_Call]) -> list[bytes]:
+    def _send(self, calls: Sequence[_Call]) -> list[Any]:
         """
         Send every call in one pipeline; once more those that found no function.
 
@@ -150,14 +180,13 @@ class RedisFeatureStore:
                 answers[index] = answer
         return [_checked(answer) for answer in answers]
 
-    def _round_trip(self, calls: Sequence[_Call]) -> list[bytes | Exception]:
+    def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
         if not calls:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for call in calls:
                 pipeline.fcall(call.function, 1, call.key, call.argument)
-            answers: list[bytes | Exception] = pipeline.execute(raise_on_error=False)
-            return answers
+            return pipeline.execute(raise_on_error=False)
 
     def _load(self) -> None:
         self._client.function_load(self._library.text, replace=True)
@@ -181,17 +210,58 @@ def _argument(id_hash: bytes, time_s: int, amount_minor: int, *, applies: bool) 
     return id_hash + time + amount_minor.to_bytes(6, "little") + (b"\1" if applies else b"\0")
 
 
+def _label_argument(effect: LabelEffect) -> bytes:
+    """Pack id, event time u32, label time u48 (ms), what orders labels of one time, fraud."""
+    event = min(max(effect.event_time_s, 0), _MAX_TIME_S).to_bytes(4, "little")
+    told = max(effect.label_time_ms, 0).to_bytes(6, "little")
+    name = effect.label_id.encode()[:8].ljust(8, b"\0")
+    return _id_hash(effect.transaction_id) + event + told + name + bytes([effect.fraud])
+
+
+class _Tails:
+    """What an argument carries beside the event, as an entity keeps it; None: nothing."""
+
+    __slots__ = ("_hashes", "_transaction")
+
+    def __init__(self, transaction: Transaction | None) -> None:
+        self._transaction = transaction
+        self._hashes: dict[str, bytes] = {}
+
+    def of(self, entity: EntityPlan) -> bytes:
+        """Return the place and the hashes of the values that *entity* keeps."""
+        if not entity.places and not entity.distinct:
+            return b""
+        transaction = self._transaction
+        place = (
+            coordinates(None, None)
+            if transaction is None
+            else coordinates(transaction.latitude, transaction.longitude)
+        )
+        tail = _PLACE.pack(*place) if entity.places else b""
+        return tail + b"".join([self._hash(distinct.field) for distinct in entity.distinct])
+
+    def _hash(self, field: str) -> bytes:
+        value: str | None = getattr(self._transaction, field, None)
+        if not value:
+            return _NO_VALUE
+        known = self._hashes.get(field)
+        if known is None:
+            digest = blake2b(value.encode(), digest_size=_VALUE_BYTES, person=_VALUE_PERSON)
+            known = self._hashes[field] = digest.digest()
+        return known
+
+
 def _state_key(entity: str, key: str) -> str:
     return f"f:{{{entity}:{key}}}"
 
 
-def _is_lost(answer: bytes | Exception) -> bool:
+def _is_lost(answer: object) -> bool:
     return isinstance(answer, Exception) and "Function not found" in str(answer)
 
 
-def _checked(answer: bytes | Exception) -> bytes:
+def _checked(answer: object) -> Any:
     """Return the answer; raise Misconfigured for state of another format, else Unavailable."""
-    if isinstance(answer, bytes):
+    if not isinstance(answer, Exception):
         return answer
     message = str(answer)
     if "FRAUDSTREAM_STATE" not in message:

@@ -35,3 +35,14 @@ def test_another_plan_or_horizon_makes_another_library() -> None:
 def test_a_horizon_below_an_hour_is_refused() -> None:
     with pytest.raises(Misconfigured, match="id_horizon_s"):
         build_library(PLAN, horizon_s=3_599)
+
+
+def test_an_entity_that_counts_labels_has_a_second_function() -> None:
+    text = TEXT.replace(
+        "windows: [1h]}",
+        "windows: [1h]}, {name: r, entity: card, aggregation: "
+        "fraud_rate, delay: 7d, windows: [1d]}",
+    )
+    library = build_library(parse_plan(text, source="p"), horizon_s=90_000)
+    assert library.label_functions == (f"{library.name}_card_label",)
+    assert build_library(PLAN, horizon_s=90_000).label_functions == (None,)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from consumer.errors import Misconfigured
-from consumer.features.plan import EntityPlan
+from consumer.features.grid import Window
+from consumer.features.plan import Distinct, EntityPlan
 from consumer.features.specification import load_plan, parse_plan
 
 SHIPPED = Path(__file__).parents[3] / "config" / "features.yaml"
@@ -44,7 +45,14 @@ def test_a_family_becomes_a_feature_a_window_in_the_order_of_the_file() -> None:
         "card_max_1d",
         "card_gap",
     )
-    assert plan.entities == (EntityPlan("card", "card_id", (60, 7_200), (86_400,), 86_400),)
+    card = EntityPlan(
+        "card",
+        "card_id",
+        windows=(Window.of(60), Window.of(7_200)),
+        max_windows=(Window.of(86_400),),
+        since_cap_s=86_400,
+    )
+    assert plan.entities == (card,)
 
 
 def test_the_hash_follows_the_definition_and_not_its_spelling() -> None:
@@ -107,6 +115,32 @@ features:
             "features[0].windows",
         ),
         ("{name: 'c_{window}', entity: card, aggregation: time_since_last}", "features[0].name"),
+        (
+            "{name: f, entity: card, aggregation: max, windows: [1h], delay: 7d}",
+            "features[0].delay: found 7d, expected none: max cannot be delayed",
+        ),
+        (
+            "{name: f, entity: card, aggregation: fraud_rate, windows: [1h], delay: 40d}",
+            "features[0].delay",
+        ),
+        (
+            "{name: f, entity: card, aggregation: count, windows: [1h], grid: 24m}",
+            "features[0].grid",
+        ),
+        (
+            "{name: f, entity: card, aggregation: count, windows: [1d], grid: 7m}",
+            "features[0].grid",
+        ),
+        ("{name: f, entity: card, aggregation: distinct, windows: [1h]}", "features[0].aggreg"),
+        (
+            "{name: f, entity: card, aggregation: distinct(card_id), windows: [1h]}",
+            "features[0].aggregation: found distinct(card_id), expected distinct of merchant_id",
+        ),
+        ("{name: f, entity: card, aggregation: speed, windows: [1h]}", "features[0].windows"),
+        ("{name: f, entity: card, aggregation: first_seen, delay: 7d}", "features[0].delay"),
+        ("{name: f, calendar: easter}", "features[0].calendar"),
+        ("{name: f, ratio: [amount, f]}", "features[0].ratio"),
+        ("{name: f, difference: [amount]}", "features[0].difference"),
         ("just words", "features[0]"),
     ],
 )
@@ -114,6 +148,38 @@ def test_a_feature_that_says_too_little_or_too_much_is_refused(feature: str, exp
     assert any(
         line.startswith(f"f.yaml: {expected}") for line in problems_of(with_feature(feature))
     )
+
+
+def test_a_time_zone_that_does_not_exist_is_refused() -> None:
+    assert "timezone: found Mars/Base" in problems_of("timezone: Mars/Base\n" + SMALL)[0]
+
+
+def test_an_entity_keeps_what_its_features_need() -> None:
+    text = """
+version: 1
+entities: {card: {key: card_id}, shop: {key: merchant_id}}
+features:
+  - {name: "c_{window}", entity: card, aggregation: count, windows: [1d], delay: 7d}
+  - {name: "r_{window}", entity: card, aggregation: fraud_rate, windows: [1d]}
+  - {name: "d_{window}", entity: card, aggregation: distinct(country), windows: [1h, 1d]}
+  - {name: age, entity: card, aggregation: first_seen}
+  - {name: km, entity: card, aggregation: distance}
+  - {name: s, entity: shop, aggregation: std, windows: [30d], grid: 24m}
+  - {name: low, entity: shop, aggregation: min, windows: [1d]}
+  - {name: share, ratio: [c_1d, s]}
+  - {name: hour, calendar: hour_of_day}
+"""
+    plan = parse_plan(text, source="f.yaml")
+    card, shop = plan.entities
+    assert card.lagged == (Window.of(86_400), Window.of(86_400, 604_800))
+    assert (card.labels, card.places, card.age_cap_s) == (True, True, 2_592_000)
+    assert card.distinct == (Distinct("country", (Window.of(3_600), Window.of(86_400))),)
+    assert shop.squares
+    assert shop.windows == (Window(2_592_000, 0, 1_440),)
+    assert shop.min_windows == (Window.of(86_400),)
+    assert (plan.longest_window_s, plan.retention_s) == (2_592_000, 3_196_800)
+    assert plan.reads_labels
+    assert parse_plan(text.replace("24m", "2h"), source="f.yaml").hash != plan.hash
 
 
 def test_a_name_that_occurs_twice_is_refused() -> None:
