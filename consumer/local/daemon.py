@@ -86,7 +86,7 @@ class DaemonProcess:
         self, shards: int, limit_s: float, on_wait: Callable[[str], None] = lambda _why: None
     ) -> None:
         """
-        Wait until a worker runs for each of *shards* and ``/readyz`` says so.
+        Wait until each of *shards* is being read and ``/readyz`` says so.
 
         ``on_wait`` hears why it is not ready yet. Raises Unavailable when the
         daemon ends first or takes longer than *limit_s*.
@@ -96,7 +96,11 @@ class DaemonProcess:
             self.check()
             status, answer = self._get("/readyz")
             workers = answer.get("workers")
-            held = len(workers) if isinstance(workers, list) else 0
+            # One that knows how far behind it is has had its first delivery, be it empty.
+            held = sum(
+                worker["millis_behind_latest"] is not None
+                for worker in (workers if isinstance(workers, list) else [])
+            )
             if status == 200 and held >= shards:  # noqa: PLR2004 - HTTP OK
                 return
             on_wait(f"{held} of {shards} shards")
