@@ -17,8 +17,6 @@ _UNITS = {
     "fraud_rate": ("share, 0 to 1", 0.01),
     "time_since_last": ("seconds", 3_600.0),
     "first_seen": ("seconds", 86_400.0),
-    "distance": ("km", 12.0),
-    "speed": ("km/h", 60.0),
     "distance": ("km", 12.5),
     "speed": ("km/h", 80.0),
 }
@@ -41,7 +39,7 @@ def _describe(feature: Feature, base_currency: str) -> Fact:
         unit, example = _CALENDAR.get(feature.calendar, ("1 or 0", 1.0))
     elif isinstance(feature, Derived):
         unit = feature.operation
-    elif isinstance(feature, Windowed):
+    else:
         unit, example = _UNITS.get(feature.aggregation, (unit, example))
     if unit == _MONEY[0]:
         unit = f"{base_currency}, major units"
