@@ -61,6 +61,11 @@ class DaemonProcess:
         """Where ``/metrics``, ``/healthz`` and ``/readyz`` are."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the daemon while it runs, None otherwise."""
+        return None if self._process is None else self._process.pid
+
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
