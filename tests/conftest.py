@@ -6,15 +6,34 @@ on a laptop. Where ``CI`` is set the same skip is a failure, so that a green run
 never means "not tested". Only tests marked ``measuring_data`` may skip there.
 """
 
+import logging
 import os
-from collections.abc import Generator
+import signal
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 # A deadline would test the machine's load, not the code.
 hypothesis.settings.register_profile("fraudstream", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fraudstream")
+
+# Whoever starts the tests in the background may have told them to ignore these; the
+# processes that tests start would inherit it, and shells could not trap them.
+for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(_number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """Undo what a command under test said about logs: its stream ends with the test."""
+    yield
+    structlog.reset_defaults()
+    for handler in list(logging.root.handlers):
+        if type(handler).__module__.startswith("consumer"):
+            logging.root.removeHandler(handler)
 
 
 def _in_ci() -> bool:
