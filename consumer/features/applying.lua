@@ -175,8 +175,8 @@ local function apply(e, st, id, t, amount, argument, latitude, longitude)
     if #peaks > 0 then peaks = compact_peaks(e, st, peaks) end
     if e.lows then sections[e.lows] = compact_peaks(e, st, sections[e.lows]) end
     for i = 1, #e.tracks do
-      local section = e.tracks[i].section
-      sections[section] = compact_values(e, st, sections[section])
+      local track = e.tracks[i]
+      sections[track.section] = compact_values(track, st, sections[track.section])
     end
     st.pending = 0
   end

@@ -99,11 +99,10 @@ def _register(function: str, handler: str) -> str:
 def _table(entity: EntityPlan, horizon_s: int) -> str:
     """Return the constants of one entity as a Lua table, its layout id among them."""
     ladders = (*entity.max_windows, *entity.min_windows)
-    tracks = [window for distinct in entity.distinct for window in distinct.windows]
     windows = sorted({*entity.windows, *ladders})
     cold = cold_tiers([*windows, *entity.lagged])
     hot = hot_tiers(windows, entity.lagged, horizon_s)
-    reaches = [window.reach_s for window in (*windows, *entity.lagged, *tracks)]
+    reaches = [window.reach_s for window in (*windows, *entity.lagged)]
     kept = max([*reaches, entity.since_cap_s or 0])
     schema, layout = _layout(entity, horizon_s, cold, hot, kept)
     extra = _LABELS_BYTES * entity.labels + _SQUARES_BYTES * entity.squares
@@ -158,7 +157,7 @@ def _layout(
         bool(entity.min_windows),
         entity.squares,
         entity.labels,
-        [distinct.field for distinct in entity.distinct],
+        [(distinct.field, distinct.reach_s) for distinct in entity.distinct],
         entity.places,
     ]
     plain = not any(tracks)
@@ -183,6 +182,7 @@ def _tracks(entity: EntityPlan) -> str:
     start = _PLACE_AT + _PLACE_LENGTH * entity.places
     tracks = [
         f"{{ section = {first + index}, at = {start + _HASH_LENGTH * index}, "
+        f"kept = {distinct.reach_s}, "
         f"windows = {_list([window.span_s for window in distinct.windows])}, "
         f"grids = {_list([window.grid_s for window in distinct.windows])} }}"
         for index, distinct in enumerate(entity.distinct)

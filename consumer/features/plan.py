@@ -42,6 +42,11 @@ class Distinct:
     field: str
     windows: tuple[Window, ...]
 
+    @property
+    def reach_s(self) -> int:
+        """How far behind the reading time the far edge of the longest can lie."""
+        return max(window.reach_s for window in self.windows)
+
 
 @dataclass(frozen=True, slots=True)
 class EntityPlan:

@@ -91,8 +91,8 @@ local function note_smallest(smallest, hash)
   smallest[EXACT + 2] = nil
 end
 
-local function compact_values(e, st, values)
-  local settled, oldest = st.newest - HORIZON, st.newest - HORIZON - e.kept
+local function compact_values(track, st, values)
+  local settled, oldest = st.newest - HORIZON, st.newest - HORIZON - track.kept
   if st.hot ~= NEVER then settled = st.newest end
   local seen, smallest, kept = {}, {}, {}
   for i = #values / VALUE_BYTES, 1, -1 do

@@ -25,6 +25,7 @@ from consumer.local.findings import (
     check_features,
     check_vectors,
     live_event,
+    live_verdicts,
     read_found,
     read_sent,
 )
@@ -166,13 +167,14 @@ def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found,
     )
     horizon_s = place.settings.features.id_horizon_s
     live = [live_event(entry) for entry in ledger.transactions.values()]
-    everything = build_oracle(place.plan, horizon_s, [*learned.events, *live])
+    verdicts = [*learned.verdicts, *live_verdicts(ledger)]
+    everything = build_oracle(place.plan, horizon_s, [*learned.events, *live], verdicts)
     state = check_features(
         place.store, place.plan, everything, sampled=SAMPLED, hottest=HOTTEST, seed=SEED
     )
     cards = sorted({entry.card_id for entry in ledger.transactions.values()})
     chosen = frozenset(random.Random(SEED).sample(cards, min(SAMPLED, len(cards))))  # noqa: S311 - a sample
     past = [event for event in learned.events if event.keys["card_id"] in chosen]
-    before = build_oracle(place.plan, horizon_s, past, {"card"})
+    before = build_oracle(place.plan, horizon_s, past, entities={"card"})
     vectors = check_vectors(found.documents, place.plan, before, ledger, chosen)
     return read_sent(ledger), found, state + vectors

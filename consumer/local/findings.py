@@ -15,8 +15,9 @@ from consumer.adapters.redis.documents import PREFIX
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import count_decisions
 from consumer.features.plan import Plan, Windowed
-from consumer.local.oracle import Event, Oracle, Question
+from consumer.local.oracle import Event, Oracle, Question, Verdict
 from consumer.local.proof import FeatureCheck, Found, Sent
+from consumer.local.simulator.events import RecordKind
 from consumer.local.simulator.ledger import Entry, Ledger
 from consumer.model import Kind
 
@@ -82,22 +83,40 @@ def read_lines(client: "S3Client", bucket: str, prefix: str = "") -> Iterator[di
 
 
 def build_oracle(
-    plan: Plan, horizon_s: int, events: Iterable[Event], entities: Collection[str] = ()
+    plan: Plan,
+    horizon_s: int,
+    events: Iterable[Event],
+    verdicts: Iterable[Verdict] = (),
+    entities: Collection[str] = (),
 ) -> Oracle:
-    """An oracle for *plan*'s questions, of *entities* alone if named, that has seen *events*."""
+    """
+    An oracle for *plan*'s questions that has seen *events* and then *verdicts*.
+
+    It is asked about *entities* alone, if any are named.
+    """
     keys = {
         entity.name: entity.key
         for entity in plan.entities
         if not entities or entity.name in entities
     }
     questions = [
-        Question(feature.name, keys[feature.entity], feature.aggregation, feature.window_s)
+        Question(
+            feature.name,
+            keys[feature.entity],
+            feature.aggregation,
+            feature.window_s,
+            feature.delay_s,
+            feature.grid_s,
+            feature.field,
+        )
         for feature in plan.features
         if isinstance(feature, Windowed) and feature.entity in keys
     ]
     oracle = Oracle(questions, horizon_s=horizon_s, exponent=plan.exponent)
     for event in events:
         oracle.apply(event)
+    for verdict in verdicts:
+        oracle.label(verdict)
     return oracle
 
 
@@ -107,9 +126,29 @@ def live_event(entry: Entry) -> Event:
         entry.transaction_id,
         entry.event_time_ms // 1000,
         entry.base_amount_minor,
-        {"card_id": entry.card_id, "merchant_id": entry.merchant_id},
+        entry.keys,
         purchase=entry.kind is Kind.PURCHASE,
+        place=None
+        if entry.latitude is None or entry.longitude is None
+        else (entry.latitude, entry.longitude),
     )
+
+
+def live_verdicts(ledger: Ledger) -> list[Verdict]:
+    """The labels of the ledger as a feature store is told of them."""
+    labels = [entry for entry in ledger.entries if entry.record is RecordKind.LABEL]
+    return [
+        Verdict(
+            transaction_id=entry.transaction_id,
+            label_id="",
+            fraud=entry.fraud,
+            label_time_ms=entry.label_time_ms or 0,
+            time_s=entry.event_time_ms // 1000,
+            keys=entry.keys,
+        )
+        for entry in labels
+        if entry.kind is Kind.PURCHASE
+    ]
 
 
 def check_features(

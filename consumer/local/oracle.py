@@ -191,7 +191,11 @@ class Oracle:
 
     def _reach_s(self, key_field: str) -> int:
         """How far behind a reading time a window of an entity can begin."""
-        own = [question for question in self._questions if question.key_field == key_field]
+        own = [
+            question
+            for question in self._questions
+            if question.key_field == key_field and question.aggregation != "distinct"
+        ]
         reaches = [q.delay_s + q.window_s + q.grid for q in own if q.window_s]
         gaps = [self._cap_s for q in own if q.aggregation == "time_since_last"]
         return max(reaches + gaps, default=0)

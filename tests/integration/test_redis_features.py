@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -13,7 +14,7 @@ from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.errors import Misconfigured, Unavailable
 from consumer.features.specification import parse_plan
 from consumer.local.redis_server import RedisServer
-from consumer.model import Applied, Kind, Transaction
+from consumer.model import Applied, Kind, LabelEffect, Transaction, TransactionId
 from consumer.ports import Observe
 from tests.builders import NOON, a_transaction
 
@@ -287,3 +288,77 @@ def test_no_error_shows_the_password_or_the_arguments_of_a_command(server: Redis
     with pytest.raises(Misconfigured) as unreadable:
         connect("rediss//:open-sesame@host", connect_timeout_s=2, timeout_s=2)
     assert "open-sesame" not in str(unreadable.value)
+
+
+LABELLED = """
+version: 1
+entities: {card: {key: card_id}, terminal: {key: terminal_id}}
+features:
+  - {name: card_count_1h, entity: card, aggregation: count, windows: [1h]}
+  - {name: count_1d, entity: terminal, aggregation: count, delay: 1d, windows: [1d]}
+  - {name: frauds_1d, entity: terminal, aggregation: fraud_count, delay: 1d, windows: [1d]}
+  - {name: rate_1d, entity: terminal, aggregation: fraud_rate, delay: 1d, windows: [1d]}
+"""
+
+
+def an_effect(
+    number: int, *, name: str = "a", fraud: bool = True, told_s: int = DAY
+) -> LabelEffect:
+    keys = {"terminal_id": "till", "card_id": "card_1"}
+    event_s, told_ms = NOON_S + number, (NOON_S + told_s) * 1000
+    return LabelEffect(TransactionId(f"tx_{number}"), name, fraud, told_ms, event_s, keys)
+
+
+@pytest.fixture
+def labelled(client: redis.Redis) -> RedisFeatureStore:
+    plan = parse_plan(LABELLED, source="labelled")
+    store = RedisFeatureStore(client, plan, id_horizon_s=HORIZON)
+    store.observe([at(NOON_S + n, a_transaction(n, terminal_id="till")) for n in range(4)])
+    return store
+
+
+def frauds(store: RedisFeatureStore) -> tuple[float, float]:
+    values = store.read("terminal", "till", NOON_S + 2 * DAY - 60)
+    return values["frauds_1d"], values["rate_1d"]
+
+
+def test_a_label_counts_once_and_a_correction_takes_it_back(labelled: RedisFeatureStore) -> None:
+    labelled.label([an_effect(1), an_effect(2), an_effect(1)])
+    assert frauds(labelled) == (2, 0.5)
+    labelled.label([an_effect(1, fraud=False, told_s=DAY + 1), an_effect(1)])
+    assert frauds(labelled) == (1, 0.25)
+
+
+def test_of_labels_of_one_moment_the_greater_id_stands(labelled: RedisFeatureStore) -> None:
+    labelled.label([an_effect(1, name="b", fraud=False), an_effect(1, name="a")])
+    assert frauds(labelled) == (0, 0)
+    labelled.label([an_effect(1, name="c")])
+    assert frauds(labelled) == (1, 0.25)
+
+
+def test_a_label_of_what_was_never_seen_leaves_no_trace(
+    client: redis.Redis, labelled: RedisFeatureStore
+) -> None:
+    keys = set(client.keys())
+    labelled.label([an_effect(90), replace(an_effect(1), keys={"terminal_id": "other"})])
+    labelled.label([replace(an_effect(1), keys={"card_id": "card_1"})])
+    assert frauds(labelled) == (0, 0)
+    assert set(client.keys()) == keys
+
+
+def test_a_label_shares_the_slot_of_its_entity_and_has_a_lifetime(
+    client: redis.Redis, labelled: RedisFeatureStore
+) -> None:
+    before = client.ttl("f:{terminal:till}")
+    labelled.label([an_effect(1)])
+    (key,) = client.scan_iter("f:{terminal:till}:l:*")
+    assert 0 < client.ttl(key) <= 2 * DAY + HORIZON + DAY
+    assert 0 < client.ttl("f:{terminal:till}") <= before
+
+
+def test_labels_reach_a_server_that_lost_its_functions(
+    client: redis.Redis, labelled: RedisFeatureStore
+) -> None:
+    client.function_flush()
+    labelled.label([an_effect(1)])
+    assert frauds(labelled) == (1, 0.25)

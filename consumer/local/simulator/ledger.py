@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypedDict
 
 import msgspec
+import orjson
 
+from consumer.features.plan import DISTINCT_FIELDS
 from consumer.local.simulator.events import Event, RecordKind
 from consumer.model import Kind
 
@@ -26,7 +28,9 @@ class Entry(msgspec.Struct, frozen=True):
     One acknowledged record; the truth about it as in `Event`.
 
     ``sent_ms`` is the wall clock of the request that succeeded, milliseconds
-    since the epoch; ``label_time_ms`` is set on labels only.
+    since the epoch; ``label_time_ms`` is set on labels only. ``keys`` (field →
+    value), ``latitude`` and ``longitude`` are what features are counted by; a label
+    has the keys of its transaction.
     """
 
     record: RecordKind
@@ -47,6 +51,9 @@ class Entry(msgspec.Struct, frozen=True):
     shard_id: str
     sequence_number: str
     uncertain: int
+    keys: dict[str, str] = {}
+    latitude: float | None = None
+    longitude: float | None = None
 
     @property
     def late(self) -> bool:
@@ -116,7 +123,29 @@ def _entry(event: Event, receipt: Receipt) -> Entry:
         shard_id=receipt.shard_id,
         sequence_number=receipt.sequence_number,
         uncertain=receipt.uncertain,
+        **_counted_by(event),
     )
+
+
+class _Counted(TypedDict, total=False):
+    """What features count an event by."""
+
+    keys: dict[str, str]
+    latitude: float
+    longitude: float
+
+
+def _counted_by(event: Event) -> _Counted:
+    if event.malformed:
+        return {}
+    sent = orjson.loads(event.data)
+    if event.record is RecordKind.LABEL:
+        return {"keys": sent.get("keys", {})}
+    keys = {name: sent[name] for name in DISTINCT_FIELDS if name in sent}
+    counted: _Counted = {"keys": keys}
+    if "latitude" in sent and "longitude" in sent:
+        counted["latitude"], counted["longitude"] = sent["latitude"], sent["longitude"]
+    return counted
 
 
 @dataclass(frozen=True)

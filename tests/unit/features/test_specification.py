@@ -29,10 +29,10 @@ def with_feature(feature: str) -> str:
     return f"version: 1\nentities: {{card: {{key: card_id}}}}\nfeatures:\n  - {feature}\n"
 
 
-def test_the_shipped_specification_has_about_twenty_features_of_card_and_merchant() -> None:
+def test_the_shipped_specification_has_about_thirty_features_of_four_entities() -> None:
     plan = load_plan(SHIPPED, "EUR")
-    assert plan.entity_names == ("card", "merchant")
-    assert len(plan.names) == len(set(plan.names)) == 21
+    assert plan.entity_names == ("card", "merchant", "terminal", "device")
+    assert len(plan.names) == len(set(plan.names)) == 30
     assert plan.longest_window_s == 30 * 86_400
 
 

@@ -35,7 +35,7 @@ EVENT = Event(
 
 def events(n: int) -> list[Event]:
     return [
-        msgspec.structs.replace(EVENT, transaction_id=f"tx_{i}", data=f"{i}".encode())
+        msgspec.structs.replace(EVENT, transaction_id=f"tx_{i}", data=b'{"n":%d}' % i)
         for i in range(n)
     ]
 
@@ -102,9 +102,9 @@ def test_a_request_keeps_to_the_limits_of_kinesis() -> None:
 
 
 def test_only_what_was_refused_is_sent_again() -> None:
-    kinesis = FakeKinesis(lambda request, data: request < 2 and data in {b"3", b"7"})
+    kinesis = FakeKinesis(lambda request, data: request < 2 and data in {b'{"n":3}', b'{"n":7}'})
     summary = producer(kinesis).send(events(10))
-    assert kinesis.requests[1:] == [[b"3", b"7"], [b"3", b"7"]]
+    assert kinesis.requests[1:] == [[b'{"n":3}', b'{"n":7}'], [b'{"n":3}', b'{"n":7}']]
     assert sorted(kinesis.taken) == sorted(event.data for event in events(10))
     assert (summary.sent, summary.refused, summary.uncertain) == (10, 4, 0)
 
@@ -185,7 +185,7 @@ def test_events_are_taken_as_they_are_needed() -> None:
 
 def test_the_ledger_holds_what_was_acknowledged_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.ndjson"
-    kinesis = FakeKinesis(lambda request, data: request == 0 and data == b"0")
+    kinesis = FakeKinesis(lambda request, data: request == 0 and data == b'{"n":0}')
     with LedgerWriter(path) as ledger:
         producer(kinesis, ledger=ledger).send(events(3))
         written = Ledger.read(path)
