@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from consumer.currency import EXPONENTS
-from consumer.model import Assessment, Decision, Origin, Ruled, Transaction
+from consumer.model import Assessment, Decision, Origin, Outcome, Ruled, Transaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HASH_DIGITS = 16
@@ -98,20 +98,54 @@ def came_from(document: Mapping[str, Any], origin: Origin) -> bool:
 
 def build_alert(assessment: Assessment) -> bytes:
     """What the alerts stream carries of a review or decline, as JSON."""
-    transaction = assessment.transaction
+    return orjson.dumps(_alert_fields(assessment))
+
+
+def build_second_assessment(second: Assessment) -> bytes:
+    """What a document says of its *second* assessment, made when all scores were there."""
     return orjson.dumps(
         {
-            "transaction_id": transaction.transaction_id,
-            "prediction_id": build_prediction_id(transaction),
-            "card_id": transaction.card_id,
-            "merchant_id": transaction.merchant_id,
-            "amount": _major_units(transaction.amount_minor, transaction.currency),
-            "currency": transaction.currency,
-            "outcome": assessment.decision.outcome,
-            "reasons": assessment.decision.reasons,
-            "fraud_score": assessment.scores.fraud,
-            "anomaly_score": assessment.scores.anomaly,
-            "decided_ms": assessment.decided_ms,
+            "scores": {"fraud": second.scores.fraud, "anomaly": second.scores.anomaly},
+            "outcome": second.decision.outcome,
+            "reasons": second.decision.reasons,
+            "assessed_ms": second.decided_ms,
+        }
+    )
+
+
+def build_second_alert(second: Assessment, first: Assessment) -> bytes:
+    """
+    What the alerts stream carries of a *second* assessment that is worse than the *first*.
+
+    An alert by its form, with ``decided``, the outcome that stands. Its own stable
+    ``prediction_id`` keeps readers from taking it for a repeat of the first alert.
+    """
+    fields = _alert_fields(second)
+    identity = f"{fields['prediction_id']}\nsecond"
+    fields["prediction_id"] = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    fields["decided"] = first.decision.outcome
+    return orjson.dumps(fields)
+
+
+def alert_of(document: Mapping[str, Any]) -> bytes | None:
+    """Return the alert of a stored *document*, equal to ``build_alert``; None if approved."""
+    decision, transaction, scores = (
+        document[name] for name in ("decision", "transaction", "scores")
+    )
+    if decision["outcome"] == Outcome.APPROVE:
+        return None
+    return orjson.dumps(
+        {
+            "transaction_id": document["transaction_id"],
+            "prediction_id": document["prediction_id"],
+            **{
+                name: transaction[name] for name in ("card_id", "merchant_id", "amount", "currency")
+            },
+            "outcome": decision["outcome"],
+            "reasons": decision["reasons"],
+            "fraud_score": scores.get("fraud"),
+            "anomaly_score": scores.get("anomaly"),
+            "decided_ms": document["decided_ms"],
         }
     )
 
@@ -123,6 +157,23 @@ def milliseconds(moment: datetime) -> int:
     In integers: a float of seconds is one millisecond low now and then.
     """
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _alert_fields(assessment: Assessment) -> dict[str, object]:
+    transaction = assessment.transaction
+    return {
+        "transaction_id": transaction.transaction_id,
+        "prediction_id": build_prediction_id(transaction),
+        "card_id": transaction.card_id,
+        "merchant_id": transaction.merchant_id,
+        "amount": _major_units(transaction.amount_minor, transaction.currency),
+        "currency": transaction.currency,
+        "outcome": assessment.decision.outcome,
+        "reasons": assessment.decision.reasons,
+        "fraud_score": assessment.scores.fraud,
+        "anomaly_score": assessment.scores.anomaly,
+        "decided_ms": assessment.decided_ms,
+    }
 
 
 def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[str, object]:

@@ -9,14 +9,22 @@ before its document waits as ``unmatched:{tx:<transaction_id>}``, in the documen
 slot, and the same call takes it over.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import redis
 
+from consumer.adapters.redis.cluster import Call, Servers, Words
 from consumer.adapters.redis.connection import command, refuse_eviction, translated
-from consumer.document import DocumentFormat, build_alert, build_document, came_from, milliseconds
+from consumer.document import (
+    DocumentFormat,
+    alert_of,
+    build_alert,
+    build_document,
+    came_from,
+    milliseconds,
+)
 from consumer.errors import Misconfigured, Problem
 from consumer.labels import build_label, read_effect
 from consumer.model import (
@@ -110,7 +118,13 @@ _CREATE_INDEX = (
 
 
 class RedisDocuments:
-    """The document store of one Redis server with JSON and Search."""
+    """
+    The document store of a Redis server with JSON and Search, or of a cluster of them.
+
+    The alerts stream lies in one slot, documents in all: in a cluster the alert follows
+    its document in a second round trip, again for a record that comes again, so that a
+    crash between the two makes a repeat and no gap.
+    """
 
     def __init__(
         self,
@@ -120,7 +134,7 @@ class RedisDocuments:
         ttl_s: int,
         alerts_max_length: int,
     ) -> None:
-        self._client = client
+        self._servers = Servers(client)
         self._form = form
         self._ttl = str(ttl_s)
         self._alerts_max_length = str(alerts_max_length)
@@ -133,35 +147,43 @@ class RedisDocuments:
         when it does not answer.
         """
         with translated():
-            self._check_modules()
-            refuse_eviction(self._client, "redis.documents_url")
+            for primary in self._servers.primaries:
+                _check_modules(primary)
+                refuse_eviction(primary, "redis.documents_url")
             self._load()
-            try:
-                command(self._client, *_CREATE_INDEX)
-            except redis.ResponseError as error:
-                if "already exists" not in str(error):
-                    raise
+            for primary in self._servers.primaries:
+                try:
+                    command(primary, *_CREATE_INDEX)
+                except redis.ResponseError as error:
+                    if "already exists" not in str(error):
+                        raise
 
     def ping(self) -> None:
-        """Ask for a sign of life. Raises Unavailable."""
+        """Ask every primary for a sign of life. Raises Unavailable."""
         with translated():
-            self._client.ping()
+            self._servers.ping()
+
+    def close(self) -> None:
+        """Close the connections to further primaries of a cluster."""
+        self._servers.close()
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
         """
         Store each assessment whose id has no document yet; return what stands.
 
-        One round trip. Sending an assessment again returns the stored decision.
-        Raises Unavailable.
+        One round trip, in a cluster two. Sending an assessment again returns the stored
+        decision. Raises Unavailable.
         """
         documents = [build_document(assessment, self._form) for assessment in assessments]
-        replies = self._call(lambda: self._send(assessments, documents))
-        return [
+        replies = self._call(self._decide_calls(assessments, documents))
+        decisions = [
             StoredDecision(Stored.CREATED, document)
             if reply is None
             else _read_decision(assessment, document, reply)
             for assessment, document, reply in zip(assessments, documents, replies, strict=True)
         ]
+        self._alert(assessments, decisions)
+        return decisions
 
     def label(self, labels: Sequence[Label]) -> list[Labelled]:
         """
@@ -169,68 +191,86 @@ class RedisDocuments:
 
         One round trip. Sending a label again changes nothing. Raises Unavailable.
         """
-
-        def send() -> list[Any]:
-            pipeline = self._client.pipeline(transaction=False)
-            for label in labels:
-                key = PREFIX + label.transaction_id
-                time_ms = str(milliseconds(label.label_time))
-                pipeline.fcall(
-                    *(_LABEL, 2, key, _waiting_key(key)),
-                    *(time_ms, label.label_id, build_label(label), self._ttl),
-                )
-            return _checked(pipeline.execute(raise_on_error=False))
-
-        return [_read_labelled(reply) for reply in self._call(send)]
+        calls = []
+        for label in labels:
+            key = PREFIX + label.transaction_id
+            time_ms = str(milliseconds(label.label_time))
+            words: Words = ("FCALL", _LABEL, 2, key, _waiting_key(key))
+            words += (time_ms, label.label_id, build_label(label), self._ttl)
+            calls.append(Call(key, words))
+        return [_read_labelled(reply) for reply in self._call(calls)]
 
     def read(self, transaction_id: TransactionId) -> bytes | None:
         """The stored document, or None when there is none (any more). Raises Unavailable."""
         with translated():
-            reply: bytes | None = command(self._client, "JSON.GET", PREFIX + transaction_id)
+            key = PREFIX + transaction_id
+            reply: bytes | None = self._servers.command(key, "JSON.GET", key)
             return reply
 
-    def _send(self, assessments: Sequence[Assessment], documents: Sequence[bytes]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
+    def _decide_calls(
+        self, assessments: Sequence[Assessment], documents: Sequence[bytes]
+    ) -> list[Call]:
+        calls = []
+        with translated():
+            apart = self._servers.clustered
         for assessment, document in zip(assessments, documents, strict=True):
             key = PREFIX + assessment.transaction.transaction_id
             keys = (key, _waiting_key(key))
-            if assessment.decision.outcome is Outcome.APPROVE:
-                pipeline.fcall(_DECIDE, 2, *keys, self._ttl, document)
+            words: Words
+            if apart or assessment.decision.outcome is Outcome.APPROVE:
+                words = ("FCALL", _DECIDE, 2, *keys, self._ttl, document)
             else:
-                alert = build_alert(assessment)
-                pipeline.fcall(
-                    *(_DECIDE, 3, *keys, ALERTS, self._ttl, document),
-                    *(self._alerts_max_length, alert),
-                )
-        return _checked(pipeline.execute(raise_on_error=False))
+                words = ("FCALL", _DECIDE, 3, *keys, ALERTS, self._ttl, document)
+                words += (self._alerts_max_length, build_alert(assessment))
+            calls.append(Call(key, words))
+        return calls
 
-    def _call(self, send: Callable[[], list[Any]]) -> list[Any]:
-        """Run *send*, loading the functions once when the server has lost them."""
+    def _alert(
+        self, assessments: Sequence[Assessment], decisions: Sequence[StoredDecision]
+    ) -> None:
+        """In a cluster, append the alerts that the decisions may still be without."""
         with translated():
-            try:
-                return send()
-            except redis.ResponseError as error:
-                # A server that lost its functions (a restart without persistence, a new
-                # primary) has run none of these calls or answers them again by the stored
-                # decision, so sending all of them once more is safe.
-                if "Function not found" not in str(error):
-                    raise
+            if not self._servers.clustered:
+                return
+            alerts = [
+                alert
+                for assessment, decision in zip(assessments, decisions, strict=True)
+                if _may_lack_alert(assessment, decision)
+                and (alert := alert_of(orjson.loads(decision.document))) is not None
+            ]
+            words = ("XADD", ALERTS, "MAXLEN", "~", self._alerts_max_length, "*", "alert")
+            _checked(self._servers.call([Call(ALERTS, (*words, alert)) for alert in alerts]))
+
+    def _call(self, calls: Sequence[Call]) -> list[Any]:
+        """
+        Return the reply of each call; raise the first error among them.
+
+        A server loses its functions by a restart without persistence or a failover. A call
+        that found none did nothing, so it is sent once more.
+        """
+        with translated():
+            replies = self._servers.call(calls)
+            lost = [index for index, reply in enumerate(replies) if _is_lost(reply)]
+            if lost:
                 self._load()
-                return send()
+                again = self._servers.call([calls[index] for index in lost])
+                for index, reply in zip(lost, again, strict=True):
+                    replies[index] = reply
+            return _checked(replies)
 
     def _load(self) -> None:
-        self._client.function_load(_LIBRARY, replace=True)
+        for primary in self._servers.primaries:
+            primary.function_load(_LIBRARY, replace=True)
 
-    def _check_modules(self) -> None:
-        modules: list[dict[bytes, bytes]] = command(self._client, "MODULE", "LIST")
-        missing = {"rejson", "search"} - {module[b"name"].decode().lower() for module in modules}
-        if missing:
-            found = f"a server without {' and '.join(sorted(missing))}"
-            expected = (
-                "Redis 8, Redis Stack, Redis Cloud or a server that loads RedisJSON and Search"
-            )
-            problem = Problem("redis", "redis.documents_url", found, expected)
-            raise Misconfigured([problem])
+
+def _check_modules(client: redis.Redis) -> None:
+    modules: list[dict[bytes, bytes]] = command(client, "MODULE", "LIST")
+    missing = {"rejson", "search"} - {module[b"name"].decode().lower() for module in modules}
+    if missing:
+        found = f"a server without {' and '.join(sorted(missing))}"
+        expected = "Redis 8, Redis Stack, Redis Cloud or a server that loads RedisJSON and Search"
+        problem = Problem("redis", "redis.documents_url", found, expected)
+        raise Misconfigured([problem])
 
 
 def _checked(replies: list[Any]) -> list[Any]:
@@ -239,6 +279,18 @@ def _checked(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception):
             raise reply
     return replies
+
+
+def _may_lack_alert(assessment: Assessment, decision: StoredDecision) -> bool:
+    """Whether a crash may have come between the document and its alert: not for another's."""
+    if decision.stored is Stored.EXISTING:
+        # Without a position nothing tells a repeat of ours from another's.
+        return assessment.origin.position is None
+    return decision.stored is not Stored.CONFLICT
+
+
+def _is_lost(reply: object) -> bool:
+    return isinstance(reply, redis.ResponseError) and "Function not found" in str(reply)
 
 
 def _waiting_key(document_key: str) -> str:

@@ -2,7 +2,8 @@
 
 import redis
 
-from consumer.adapters.redis.connection import command, translated
+from consumer.adapters.redis.cluster import Servers
+from consumer.adapters.redis.connection import translated
 from consumer.adapters.redis.documents import PREFIX
 from consumer.model import TransactionId
 
@@ -10,10 +11,10 @@ _NO_DOCUMENT = "new objects must be created at the root"
 
 
 class Explanations:
-    """Writes ``$.explanation``, which no index reads, of documents on one server."""
+    """Writes ``$.explanation``, which no index reads, of decision documents."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+        self._servers = Servers(client)
 
     def write(self, transaction_id: TransactionId, explanation: bytes) -> None:
         """
@@ -23,9 +24,8 @@ class Explanations:
         """
         with translated():
             try:
-                command(
-                    self._client, "JSON.SET", PREFIX + transaction_id, "$.explanation", explanation
-                )
+                key = PREFIX + transaction_id
+                self._servers.command(key, "JSON.SET", key, "$.explanation", explanation)
             except redis.ResponseError as error:
                 if _NO_DOCUMENT not in str(error):
                     raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from consumer.adapters.redis.cluster import Call, Servers
 from consumer.adapters.redis.connection import refuse_eviction, translated
 from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.features.aggregation import Reply
@@ -40,7 +41,7 @@ class _Call:
 
 class RedisFeatureStore:
     """
-    A FeatureStore on any Redis from 7.0, modules or not.
+    A FeatureStore on any Redis from 7.0, modules or not, single or a cluster.
 
     *id_horizon_s* is the length of the once-only guarantee in event time. An entity with
     more than *hot_after* transactions within it keeps its ids and raw events in keys of
@@ -50,7 +51,7 @@ class RedisFeatureStore:
     def __init__(
         self, client: redis.Redis, plan: Plan, *, id_horizon_s: int, hot_after: int = HOT_AFTER
     ) -> None:
-        self._client = client
+        self._servers = Servers(client)
         self._plan = plan
         self._library = build_library(plan, horizon_s=id_horizon_s, hot_after=hot_after)
         self._formats = tuple(Struct(f"<B{entity.slots}d") for entity in plan.entities)
@@ -65,7 +66,8 @@ class RedisFeatureStore:
         may evict keys.
         """
         with translated():
-            refuse_eviction(self._client, "redis.features_url")
+            for primary in self._servers.primaries:
+                refuse_eviction(primary, "redis.features_url")
             try:
                 self._load()
             except redis.ResponseError as error:
@@ -76,9 +78,13 @@ class RedisFeatureStore:
                 raise Misconfigured([problem]) from error
 
     def ping(self) -> None:
-        """Ask for a sign of life. Raises Unavailable."""
+        """Ask every primary for a sign of life. Raises Unavailable."""
         with translated():
-            self._client.ping()
+            self._servers.ping()
+
+    def close(self) -> None:
+        """Close the connections to further primaries of a cluster."""
+        self._servers.close()
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         """
@@ -181,15 +187,13 @@ class RedisFeatureStore:
         return [_checked(answer) for answer in answers]
 
     def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
-        if not calls:
-            return []
-        with self._client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                pipeline.fcall(call.function, 1, call.key, call.argument)
-            return pipeline.execute(raise_on_error=False)
+        return self._servers.call(
+            [Call(each.key, ("FCALL", each.function, 1, each.key, each.argument)) for each in calls]
+        )
 
     def _load(self) -> None:
-        self._client.function_load(self._library.text, replace=True)
+        for primary in self._servers.primaries:
+            primary.function_load(self._library.text, replace=True)
 
     def _unpack(self, index: int, answer: bytes) -> tuple[Applied, Reply]:
         status, *values = self._formats[index].unpack(answer)

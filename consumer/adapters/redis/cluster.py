@@ -1,0 +1,264 @@
+"""
+One Redis address as the primaries behind it: a single server, or those of a cluster.
+
+redis-py's own cluster client sends a command whose reply was lost again, whatever its
+retries are set to, and asks the server for the keys of every function call. Here a
+command goes to the primary of its slot, all primaries are written to before the first
+is read, and only what a server refused as MOVED, thus never ran, is sent to another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError
+
+Words = tuple[str | bytes | int, ...]
+
+# A slot that moved again while its command was under way; more is a cluster in disorder.
+_REDIRECTIONS = 3
+
+# What redis-py adds to the options of a pool about that very server.
+_OF_ONE_POOL = (
+    "maint_notifications_pool_handler",
+    "orig_host_address",
+    "orig_socket_timeout",
+    "orig_socket_connect_timeout",
+)
+
+
+class Call(NamedTuple):
+    """A command and the key that tells its primary."""
+
+    key: str
+    words: Words
+
+
+class Servers:
+    """
+    The primaries that *seed* leads to; whether it is a cluster is asked at the first use.
+
+    Methods raise redis.RedisError as it comes. A slot on its way to another primary
+    (ASK) counts as an error to wait out: a function cannot see keys on both sides.
+    """
+
+    def __init__(self, seed: redis.Redis) -> None:
+        self._seed = seed
+        self._clients: dict[tuple[str, int], redis.Redis] = {}
+        self._primaries: tuple[redis.Redis, ...] = ()
+        self._owners: list[redis.Redis | None] = []
+        self._stale = True
+        self._asked = 0
+
+    @property
+    def clustered(self) -> bool:
+        """Whether keys are spread over slots; asks once."""
+        self._know()
+        return bool(self._owners)
+
+    @property
+    def primaries(self) -> tuple[redis.Redis, ...]:
+        """A client of every primary, in the order of their slots."""
+        self._know()
+        return self._primaries
+
+    def owner(self, key: str | bytes) -> redis.Redis:
+        """Return the client of the primary that holds *key*."""
+        self._know()
+        if not self._owners:
+            return self._seed
+        owner = self._owners[key_slot(key.encode() if isinstance(key, str) else key)]
+        if owner is None:
+            self._stale = True
+            message = "a slot of the cluster has no primary"
+            raise ClusterDownError(message)
+        return owner
+
+    def call(self, calls: Sequence[Call]) -> list[Any]:
+        """
+        Send *calls*, those of one key in order; return replies, errors among them.
+
+        One round trip, whatever the number of primaries. A lost reply is an error in its
+        place and is not asked for again.
+        """
+        replies: list[Any] = [None] * len(calls)
+        waiting = tuple(range(len(calls)))
+        for _ in range(1 + _REDIRECTIONS):
+            self._call(calls, waiting, replies)
+            moved = {
+                index: reply for index in waiting if isinstance(reply := replies[index], MovedError)
+            }
+            if not moved:
+                break
+            for reply in moved.values():
+                self._follow(reply)
+            waiting = tuple(moved)
+        return replies
+
+    def command(self, key: str, *words: str | bytes | int) -> Any:
+        """Send one command to the primary of *key* and return its reply."""
+        (reply,) = self.call([Call(key, words)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def on_primaries(self, commands: Sequence[Words]) -> list[list[Any]]:
+        """Send the same *commands* to every primary at once; return replies by primary."""
+        return self.on_each(dict.fromkeys(self.primaries, commands))
+
+    def on_each(self, batches: Mapping[redis.Redis, Sequence[Words]]) -> list[list[Any]]:
+        """Send each client its commands, all before reading; raise the first error of any."""
+        answers = _exchange(batches)
+        for reply in (reply for replies in answers for reply in replies):
+            if isinstance(reply, Exception):
+                self._stale = True
+                raise reply
+        return answers
+
+    def ping(self) -> None:
+        """Ask every primary for a sign of life."""
+        self.on_primaries([("PING",)])
+
+    def close(self) -> None:
+        """Close what was opened beside the seed, which stays its owner's."""
+        for client in self._clients.values():
+            client.close()
+
+    def _call(self, calls: Sequence[Call], waiting: Iterable[int], replies: list[Any]) -> None:
+        """Send those of *calls* whose places are *waiting*; put what comes into *replies*."""
+        places: dict[redis.Redis, list[int]] = {}
+        for index in waiting:
+            places.setdefault(self.owner(calls[index].key), []).append(index)
+        answers = _exchange(
+            {client: [calls[index].words for index in own] for client, own in places.items()}
+        )
+        for own, answer in zip(places.values(), answers, strict=True):
+            for index, reply in zip(own, answer, strict=True):
+                replies[index] = reply
+                if isinstance(reply, _MISLED):
+                    self._stale = True
+
+    def _follow(self, moved: MovedError) -> None:
+        """Take the word of a MOVED for its slot; the rest is asked for before the next call."""
+        self._owners[moved.slot_id] = self._client(moved.host, moved.port)
+
+    def _know(self) -> None:
+        """Learn the primaries, at first and after an error that may mean others."""
+        if not self._stale or (self._primaries and not self._owners):
+            return
+        if not self._primaries and not _is_cluster(self._seed):
+            self._primaries = (self._seed,)
+        else:
+            self._learn(self._slots())
+        self._stale = False
+
+    def _slots(self) -> list[Any]:
+        """
+        Ask one node for the map of slots, and the next if it does not answer.
+
+        Another one begins each time, so that no node with an old map is asked for ever.
+        """
+        known = [self._seed, *self._clients.values()]
+        start = self._asked % len(known)
+        self._asked += 1
+        failure: redis.RedisError | None = None
+        for client in known[start:] + known[:start]:
+            try:
+                slots: list[Any] = client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                failure = error
+            else:
+                return slots
+        raise failure or ClusterDownError
+
+    def _learn(self, slots: Sequence[Any]) -> None:
+        """Fill the map from the reply to CLUSTER SLOTS: first, last, primary, replicas …"""
+        owners: list[redis.Redis | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        primaries: dict[redis.Redis, None] = {}
+        for first, last, primary, *replicas in sorted(slots, key=lambda row: int(row[0])):
+            owner = self._client(*_address(primary))
+            primaries[owner] = None
+            owners[first : last + 1] = [owner] * (last + 1 - first)
+            for replica in replicas:
+                # Never sent a command, but it may know the map when its primary is gone.
+                self._client(*_address(replica))
+        self._primaries, self._owners = tuple(primaries), owners
+
+    def _client(self, host: str, port: int) -> redis.Redis:
+        """Return the client of a node, which speaks as the seed does: user, TLS, timeouts."""
+        pool = self._seed.connection_pool
+        options = dict(pool.connection_kwargs)
+        # A node that does not know its own address answers with none.
+        address = (host or options.get("host", "localhost"), port)
+        client = self._clients.get(address)
+        if client is None:
+            for name in _OF_ONE_POOL:
+                options.pop(name, None)
+            options.update(host=address[0], port=port, db=0)
+            own = redis.ConnectionPool(connection_class=pool.connection_class, **options)
+            client = self._clients[address] = redis.Redis.from_pool(own)
+        return client
+
+
+_MISLED = (redis.ConnectionError, redis.TimeoutError, AskError, redis.ReadOnlyError)
+
+
+def _exchange(batches: Mapping[redis.Redis, Sequence[Words]]) -> list[list[Any]]:
+    """
+    Write every batch to its server, then read the replies of each; errors take their place.
+
+    A connection that may still get replies is closed, so that nobody reads them as his.
+    """
+    sent = [(client, commands, _write(client, commands)) for client, commands in batches.items()]
+    return [_read(client, len(commands), written) for client, commands, written in sent]
+
+
+def _write(client: redis.Redis, commands: Sequence[Words]) -> Any:
+    """Return the connection that *commands* were written to, or the error."""
+    try:
+        connection = client.connection_pool.get_connection()
+    except redis.RedisError as error:
+        return error
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))  # type: ignore[no-untyped-call]
+    except redis.RedisError as error:
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        client.connection_pool.release(connection)
+        return error
+    return connection
+
+
+def _read(client: redis.Redis, number: int, written: Any) -> list[Any]:
+    if isinstance(written, redis.RedisError):
+        return [written] * number
+    replies: list[Any] = []
+    try:
+        while len(replies) < number:
+            try:
+                replies.append(written.read_response())
+            except redis.ResponseError as error:
+                replies.append(error)
+    except redis.RedisError as error:
+        replies += [error] * (number - len(replies))
+        written.disconnect()
+    except BaseException:
+        written.disconnect()
+        raise
+    finally:
+        if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
+            # The server became a replica; its name may lead to the new primary by now.
+            written.disconnect()
+        client.connection_pool.release(written)
+    return replies
+
+
+def _is_cluster(seed: redis.Redis) -> bool:
+    facts: dict[str, object] = seed.info("cluster")
+    return str(facts.get("cluster_enabled", 0)) == "1"
+
+
+def _address(node: Sequence[Any]) -> tuple[str, int]:
+    """Return host and port of *node* in CLUSTER SLOTS; an unknown host is empty."""
+    host = node[0].decode() if node[0] else ""
+    return ("" if host == "?" else host), int(node[1])
