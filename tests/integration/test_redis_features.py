@@ -362,3 +362,26 @@ def test_labels_reach_a_server_that_lost_its_functions(
     client.function_flush()
     labelled.label([an_effect(1)])
     assert frauds(labelled) == (1, 0.25)
+
+
+# What the first schema wrote of eight purchases; plans without further tracks keep to it.
+FIRST_SCHEMA = (
+    "0100f3b07483206a40741d6affffffff0004000400040000d6060000000082a0e8487fa9c283658201b00358"
+    "b9960c0d6c658201a54e38c76bd849fe658201ff55e71d56d68c846582018081206a1e0000000000bc81206a"
+    "0a0000000000f881206a1400000000007483206a1900000000008081206a050000f40600000000bc81206a06"
+    "0000fe0600000000f881206a0700001207000000007483206a0800002b0700000000"
+)
+
+
+def test_state_of_the_first_schema_is_read_and_still_written(
+    client: redis.Redis, store: RedisFeatureStore
+) -> None:
+    after = ((0, 900), (40, 100), (4_000, 50), (10, 700), (200_000, 30), (200_060, 10))
+    for number, (time_s, amount) in enumerate([*after, (200_120, 20), (200_500, 25)]):
+        store.observe([at(NOON_S + time_s, a_transaction(number, base_amount_minor=amount))])
+    state = bytes.fromhex(FIRST_SCHEMA)
+    assert client.get("f:{card:card_1}") == state
+    client.set("f:{card:card_2}", state)
+    found = store.read("card", "card_2", NOON_S + 200_600)
+    expected = {"card_count_1h": 4, "card_count_1d": 4, "card_max_1d": 0.3, "card_gap": 100}
+    assert found == expected
