@@ -34,7 +34,8 @@ def open_search(settings: Settings, stack: ExitStack) -> RedisSearch:
         connect_timeout_s=redis.connect_timeout_s,
         timeout_s=redis.timeout_s,
     )
-    return RedisSearch(stack.enter_context(closing(client)), redis.timeout_s * _SEARCH_SHARE)
+    stack.enter_context(closing(client))
+    return stack.enter_context(closing(RedisSearch(client, redis.timeout_s * _SEARCH_SHARE)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The feature store's promises, on the fake and on a real Redis server without modules."""
+"""The feature store's promises, on the fake, on a real Redis without modules, and on a cluster."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,6 +15,7 @@ from consumer.model import Applied, TransactionId
 from consumer.ports import FeatureStore, Observe
 from tests.builders import NOON, a_transaction
 from tests.fakes.features import FakeFeatures
+from tests.redis_cluster import RedisCluster
 
 PLAN = parse_plan(
     """
@@ -55,10 +56,27 @@ class InRedis:
         self.server.stop()
 
 
-@pytest.fixture(params=["fake", "redis"])
+class InCluster:
+    def __init__(self, cluster: RedisCluster, client: redis.Redis) -> None:
+        cluster.clear()
+        self.cluster = cluster
+        self.port: FeatureStore = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
+
+    def fail(self) -> None:
+        for server in self.cluster.servers:
+            server.stop()
+
+
+@pytest.fixture(params=["fake", "redis", "cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "fake":
         yield InMemory()
+        return
+    if request.param == "cluster":
+        with RedisCluster(modules=False) as cluster:
+            client = connect(cluster.url, connect_timeout_s=2, timeout_s=2)
+            yield InCluster(cluster, client)
+            client.close()
         return
     with RedisServer(modules=False) as server:
         client = connect(server.url, connect_timeout_s=2, timeout_s=2)

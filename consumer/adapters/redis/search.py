@@ -1,48 +1,67 @@
 """Questions to the index of decision documents; replies are RESP3's, which ``connect`` asks for."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
 import redis
 
+from consumer.adapters.redis.cluster import Call, Servers, Words
 from consumer.adapters.redis.connection import command, translated
 from consumer.adapters.redis.documents import INDEX, PREFIX
 from consumer.errors import Rejected, Unavailable
 from consumer.model import TransactionId
 from consumer.query import Page, Query, Range
 
+# The first key as well, since it tells whether a primary answers for others too.
+_COUNT = ("FT.SEARCH", INDEX, "*", "SORTBY", "time", "NOCONTENT", "LIMIT", "0", "1")
 _NO_INDEX = ("no such index", "unknown index name")
 
 
 def count_documents(client: redis.Redis) -> int:
-    """How many documents the index holds. Raises Unavailable."""
-    with translated():
-        reply = command(client, "FT.SEARCH", INDEX, "*", "LIMIT", "0", "0")
-        return int(reply[b"total_results"])
+    """How many documents the index holds, on all primaries. Raises Unavailable."""
+    with translated(), closing(Servers(client)) as servers:
+        return sum(int(reply[b"total_results"]) for reply in _ask(servers, _COUNT))
 
 
 def count_decisions(client: redis.Redis) -> dict[str, int]:
     """How many documents the index holds for each outcome. Raises Unavailable."""
-    with translated():
-        reply = command(
-            client,
-            *("FT.AGGREGATE", INDEX, "*", "GROUPBY", "1", "@decision"),
-            *("REDUCE", "COUNT", "0", "AS", "count"),
-        )
-    rows = [result[b"extra_attributes"] for result in reply[b"results"]]
-    return {row[b"decision"].decode(): int(row[b"count"]) for row in rows}
+    words = (
+        *("FT.AGGREGATE", INDEX, "*", "GROUPBY", "1", "@decision"),
+        *("REDUCE", "COUNT", "0", "AS", "count"),
+    )
+    counts: Counter[str] = Counter()
+    with translated(), closing(Servers(client)) as servers:
+        # Groups do not tell where their documents lie; the answers to this question do.
+        speaking = len(_ask(servers, _COUNT))
+        replies = [reply for (reply,) in servers.on_primaries([words])][:speaking]
+    for reply in replies:
+        for row in (result[b"extra_attributes"] for result in reply[b"results"]):
+            counts[row[b"decision"].decode()] += int(row[b"count"])
+    return dict(counts)
 
 
 class RedisSearch:
-    """Reads decision documents of one server with JSON and Search; writes nothing."""
+    """Reads decision documents of a server or a cluster with JSON and Search; writes nothing."""
 
     def __init__(self, client: redis.Redis, timeout_s: float) -> None:
         """*timeout_s* is what the server may take for a search; below the client's own."""
-        self._client = client
+        self._servers = Servers(client)
         self._timeout_ms = str(max(1, round(timeout_s * 1000)))
 
     def read(self, transaction_id: TransactionId) -> bytes | None:
         """The stored document, or None when there is none (any more). Raises Unavailable."""
         with translated():
-            reply: bytes | None = command(self._client, "JSON.GET", PREFIX + transaction_id)
+            key = PREFIX + transaction_id
+            reply: bytes | None = self._servers.command(key, "JSON.GET", key)
             return reply
+
+    def close(self) -> None:
+        """Close the connections to further primaries of a cluster."""
+        self._servers.close()
 
     def search(self, query: Query) -> Page:
         """
@@ -51,10 +70,12 @@ class RedisSearch:
         Raises Rejected for a value that the index cannot hold, and Unavailable,
         also while there is no index.
         """
-        words = build_search(query)
+        words = (*build_search(query), "TIMEOUT", self._timeout_ms)
         try:
             with translated():
-                reply = command(self._client, *words, "TIMEOUT", self._timeout_ms)
+                if self._servers.clustered:
+                    return self._merge(query, words)
+                reply = command(self._servers.primaries[0], *words)
         except Unavailable as error:
             if any(word in error.message.lower() for word in _NO_INDEX):
                 message = f"there is no index {INDEX}: the daemon makes it when it first starts"
@@ -67,6 +88,51 @@ class RedisSearch:
             documents=tuple(document for document in found if document is not None),
             partial=bool(reply.get(b"warning")),
         )
+
+    def _merge(self, query: Query, words: Sequence[str]) -> Page:
+        """
+        Ask every primary for the keys of all pages up to the wanted one, and read its documents.
+
+        Equal values are in the order of the primaries, so that pages neither repeat nor
+        leave out a document.
+        """
+        first = replace(query, offset=0, limit=query.offset + query.limit)
+        words = (*build_search(first), "NOCONTENT", "WITHSORTKEYS", *words[-2:])
+        replies = _ask(self._servers, words)
+        found = [result for reply in replies for result in reply[b"results"]]
+        found.sort(key=partial(_rank, ascending=query.ascending))
+        keys = [result[b"id"].decode() for result in found[query.offset :][: query.limit]]
+        documents = self._servers.call([Call(key, ("JSON.GET", key)) for key in keys])
+        for document in documents:
+            if isinstance(document, Exception):
+                raise document
+        return Page(
+            total=sum(int(reply[b"total_results"]) for reply in replies),
+            documents=tuple(document for document in documents if document is not None),
+            partial=any(reply.get(b"warning") for reply in replies),
+        )
+
+
+def _ask(servers: Servers, words: Words) -> list[Any]:
+    """
+    Return what every primary found of its own; one reply where the servers coordinate.
+
+    Whoever answers with a document that lies elsewhere has asked the others already.
+    """
+    replies = [reply for (reply,) in servers.on_primaries([words])]
+    for primary, reply in zip(servers.primaries, replies, strict=True):
+        if any(servers.owner(result[b"id"]) is not primary for result in reply[b"results"]):
+            return replies[:1]
+    return replies
+
+
+def _rank(result: Mapping[bytes, Any], *, ascending: bool) -> tuple[bool, float]:
+    """Order by the sort key (``#`` and a number); those without one come last."""
+    key = result[b"sortkey"]
+    if key is None:
+        return True, 0.0
+    value = float(key[1:])
+    return False, value if ascending else -value
 
 
 def build_search(query: Query) -> list[str]:
