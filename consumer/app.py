@@ -29,6 +29,7 @@ from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.second_assessments import SecondAssessments
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
 from consumer.adapters.s3 import S3DeadLetters, S3Texts, fetch
 from consumer.adapters.sagemaker import SageMakerEndpoint
@@ -65,6 +66,7 @@ from consumer.rules.lists import SUFFIX
 from consumer.rules.source import RulePoller, RuleSource
 from consumer.rules.specification import Mode
 from consumer.scoring import Scorer
+from consumer.second_assessment import SecondAssessor, SecondDesk
 from consumer.settings import SHIPPED, Settings
 from consumer.supervisor import Daemon, run_daemon
 from consumer.telemetry import WorkerTelemetry
@@ -217,11 +219,13 @@ def build_worker(
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
+    judge = build_judge(settings, plan, telemetry, patience, stack)
+    assess_again(settings, scorer, judge, telemetry, clock, stack)
     engine = Engine(
         features=stores.features,
         scoring=scorer,
         documents=stores.documents,
-        judge=build_judge(settings, plan, telemetry, patience, stack),
+        judge=judge,
         clock=clock,
         timing=telemetry,
     )
@@ -278,6 +282,37 @@ def build_judge(
     )
     poller.start()
     return book
+
+
+def assess_again(
+    settings: Settings,
+    scorer: Scorer,
+    judge: RuleBook,
+    telemetry: WorkerTelemetry,
+    clock: Clock,
+    stack: ExitStack,
+) -> None:
+    """Start the second assessments of what *telemetry* hears of; *stack* ends them."""
+    second = settings.scoring.second_assessment
+    if not second.waiting:
+        return
+    # A client of its own: its requests may take longer, and take no connection away.
+    own = settings.scoring.model_copy(update={"deadline_ms": second.deadline_ms, "threads": 1})
+    store = SecondAssessments(
+        _connect(settings, settings.redis.documents_url, stack),
+        alerts_max_length=settings.redis.alerts_max_length,
+    )
+    stack.enter_context(closing(store))
+    desk = SecondDesk(
+        endpoints=build_endpoints(settings.model_copy(update={"scoring": own}), clock),
+        well=scorer.well,
+        judge=judge.look,
+        write=store.write,
+        count=telemetry.assessed_again,
+    )
+    assessor = stack.enter_context(closing(SecondAssessor(desk, second, clock)))
+    telemetry.follow(assessor.observe)
+    assessor.start()
 
 
 def build_rule_source(settings: Settings, plan: Plan) -> RuleSource:

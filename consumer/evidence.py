@@ -77,6 +77,15 @@ class LabelFound(msgspec.Struct, frozen=True):
     time_ms: int
 
 
+class SecondFound(msgspec.Struct, frozen=True):
+    """What the decision would have been with all scores, found out after it was made."""
+
+    scores: ScoresFound
+    outcome: str
+    assessed_ms: int
+    reasons: tuple[str, ...] = ()
+
+
 class _Stored(msgspec.Struct, frozen=True):
     """The parts of a stored document that this version knows."""
 
@@ -93,6 +102,7 @@ class _Stored(msgspec.Struct, frozen=True):
     label: LabelFound | None = None
     rules: RulesFound = RulesFound()
     explanation: tuple[Contribution, ...] = ()
+    second_assessment: SecondFound | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ FEATURE_HASH_MISMATCH = "fraudstream_feature_hash_mismatch"
 PSI = "fraudstream_psi"
 # Reviews and declines by what became of their explanation: written, dropped.
 EXPLANATIONS = "fraudstream_explanations_total"
+# Decisions made without a score, by what a second assessment with all scores says of them: worse
+# (an alert was sent), same, milder, unwritten (the document is gone, or was assessed before),
+# dropped (too many waited, or too long, or the worker left).
+SECOND_ASSESSMENTS = "fraudstream_second_assessments_total"
 # Times the KCL and all its workers were ended and started again, by cause.
 RESTARTS = "fraudstream_restarts_total"
 # Transactions in which a rule found what it looks for, by rule and mode: live or shadow.
@@ -123,6 +127,9 @@ class Metrics:
         self.breaker_state = worst(BREAKER_STATE, "0 closed, 1 half-open, 2 open", "endpoint")
         self.psi = worst(PSI, "Population stability index against training", "feature")
         self.explanations = counter(EXPLANATIONS, "Explanations by outcome", "outcome")
+        self.second_assessments = counter(
+            SECOND_ASSESSMENTS, "Second assessments by what they say of the decision", "outcome"
+        )
         self.feature_hash_mismatch = worst(
             FEATURE_HASH_MISMATCH, "1 for a model of other features", "endpoint"
         )

@@ -35,6 +35,7 @@ sequence number. `fraudstream status` prints the ones to look at first.
 | `max(fraudstream_checkpoint_age_seconds) > 120` | a shard decides nothing that is safe, or hangs |
 | `max(fraudstream_millis_behind_latest) > 60000` for 5 minutes | decisions come too late |
 | `increase(fraudstream_degraded_total[5m]) > 100` | a model endpoint is sick |
+| `increase(fraudstream_second_assessments_total{outcome="worse"}[15m]) > 0` | an outage hid risk |
 | `increase(fraudstream_dead_letters_total[15m]) > 0` | a producer sends what cannot be decided |
 | `increase(fraudstream_conflicts_total[1h]) > 0` | two transactions share an id |
 | `increase(fraudstream_restarts_total[15m]) > 2` | workers die; the log says at what |

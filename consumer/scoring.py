@@ -97,6 +97,10 @@ class _Gate:
         self._on_change = on_change
         self._lock = Lock()
 
+    @property
+    def closed(self) -> bool:
+        return self._breaker.state is BreakerState.CLOSED
+
     def permit(self) -> Permit | None:
         with self._lock, self._telling():
             return self._breaker.permit(self._clock.monotonic_s())
@@ -228,11 +232,15 @@ class Scorer:
         requests = [
             self._send(lane, lines, part, deadline_s, inference_id)
             for lane in self._lanes
-            for part in _split(lines, encodable, lane.endpoint.max_rows, lane.endpoint.max_bytes)
+            for part in split(lines, encodable, lane.endpoint.max_rows, lane.endpoint.max_bytes)
         ]
         return PendingScores(
             encodable, requests, lambda: deadline_s - self._clock.monotonic_s(), self._on_error
         )
+
+    def well(self) -> bool:
+        """Whether each endpoint is usable and its breaker closed, as of the newest answers."""
+        return all(lane.gate.closed and self._usable(lane.endpoint.name) for lane in self._lanes)
 
     def close(self) -> None:
         """Let requests in flight end and stop the threads."""
@@ -279,7 +287,7 @@ def policy_of(settings: BreakerSettings) -> BreakerPolicy:
     )
 
 
-def _split(
+def split(
     lines: Sequence[bytes], encodable: Sequence[bool], max_rows: int, max_bytes: int
 ) -> Iterator[tuple[int, ...]]:
     """

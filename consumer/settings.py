@@ -255,6 +255,20 @@ class DriftSettings(Section):
     )
 
 
+class SecondAssessmentSettings(Section):
+    """How what was decided without a score is assessed again, once its endpoint answers."""
+
+    waiting: Annotated[int, Field(ge=0)] = Field(
+        5_000,
+        description="Transactions of a worker that wait for it; the oldest give way. 0 turns it "
+        "off",
+    )
+    deadline_ms: Milliseconds = Field(2_000, description="Longest wait for one request")
+    give_up_s: Seconds = Field(
+        3_600.0, description="This long after its decision a transaction is not assessed any more"
+    )
+
+
 class Scoring(Section):
     """The two endpoints and what may be spent on waiting for them."""
 
@@ -273,6 +287,7 @@ class Scoring(Section):
     threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
     breaker: BreakerSettings = BreakerSettings()
     drift: DriftSettings = DriftSettings()
+    second_assessment: SecondAssessmentSettings = SecondAssessmentSettings()
     tag_check_s: Seconds = Field(
         60.0, description="Pause between looks at the tag fraudstream:feature-hash of the endpoints"
     )

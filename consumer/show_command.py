@@ -12,6 +12,7 @@ from consumer.errors import Rejected
 from consumer.evidence import (
     Contribution,
     Evidence,
+    SecondFound,
     compare_amount,
     decode_evidence,
     format_time,
@@ -100,10 +101,19 @@ def _verdict(evidence: Evidence) -> dict[str, object]:
         lines["rules without value"] = ", ".join(rules.errors)
     if known.degraded:
         lines["degraded"] = f"decided without all scores: {', '.join(known.degraded)}"
+    if known.second_assessment is not None:
+        lines["assessed again"] = _second(known.second_assessment)
     if known.label is not None:
         label = known.label
         lines["label"] = f"{label.label}, by {label.source} at {format_time(label.time_ms)}"
     return lines
+
+
+def _second(second: SecondFound) -> str:
+    """The outcome with all scores, which changed nothing."""
+    scores = f"fraud {second.scores.fraud}, anomaly {second.scores.anomaly}"
+    why = f", for {', '.join(second.reasons)}" if second.reasons else ""
+    return f"{second.outcome}{why}, at {format_time(second.assessed_ms)} with all scores: {scores}"
 
 
 def _explanation(contributions: Sequence[Contribution]) -> Iterator[str]:

@@ -105,6 +105,10 @@ class WorkerTelemetry:
         """Explanations were ``written`` or ``dropped``."""
         self._metrics.explanations.labels(outcome).inc(count)
 
+    def assessed_again(self, outcome: str, count: int) -> None:
+        """Decisions without a score got a second assessment; see the metric for *outcome*."""
+        self._metrics.second_assessments.labels(outcome).inc(count)
+
     def sorted(self, batch: Batch) -> None:
         """A chunk was decoded."""
         _count(self._metrics.records, {"label": len(batch.labels)})

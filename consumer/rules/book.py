@@ -36,7 +36,7 @@ class RuleBook:
     """
     Decides by the rules in force.
 
-    Used by one thread, except for ``offer``, which another may call at any time: the new set
+    Used by one thread, except for ``offer`` and ``look``, which others may call: an offered set
     takes over at the next ``turn``, so that a chunk is decided by one set.
     """
 
@@ -89,6 +89,11 @@ class RuleBook:
             said = self._tripped.evaluate(case)
             ruled = replace(ruled, shadow=ruled.shadow + said.live + said.shadow)
         return decision, ruled
+
+    def look(self, case: Case) -> tuple[Decision, Ruled]:
+        """Decide *case* by the rules in force, noting nothing; any thread may ask."""
+        ruled = self._active.evaluate(case)
+        return self._decide(case, ruled), ruled
 
     def _note(self, watch: DeclineWatch, now: Decision, before: Decision) -> None:
         verdict = watch.note(

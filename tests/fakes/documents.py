@@ -15,6 +15,7 @@ from consumer.model import (
     Outcome,
     Stored,
     StoredDecision,
+    TransactionId,
 )
 
 
@@ -38,6 +39,18 @@ class FakeDocuments:
     def label(self, labels: Sequence[Label]) -> list[Labelled]:
         self._answer()
         return [self._label(label) for label in labels]
+
+    def write_second(
+        self, transaction_id: TransactionId, assessment: bytes, alert: bytes | None
+    ) -> bool:
+        self._answer()
+        known = self.documents.get(transaction_id)
+        if known is None or "second_assessment" in orjson.loads(known):
+            return False
+        self.documents[transaction_id] = known[:-1] + b',"second_assessment":' + assessment + b"}"
+        if alert is not None:
+            self.alerts.append(alert)
+        return True
 
     def _answer(self) -> None:
         if self.failures:

@@ -130,5 +130,20 @@ def test_rules_and_the_explanation_are_told() -> None:
         assert part in text, part
 
 
+def test_a_second_assessment_is_told_beside_the_decision() -> None:
+    second = {
+        "scores": {"fraud": 0.97, "anomaly": 0.5},
+        "outcome": "decline",
+        "reasons": ["fraud_score_high"],
+        "assessed_ms": 1_780_315_200_000,
+    }
+    text = "\n".join(render(decode_evidence(a_document(second_assessment=second))))
+    assert (
+        "assessed again     decline, for fraud_score_high, at 2026-06-01T12:00:00.000Z "
+        "with all scores: fraud 0.97, anomaly 0.5"
+    ) in text
+    assert "second_assessment" not in text
+
+
 def test_time_is_utc_to_the_millisecond() -> None:
     assert format_time(1_780_315_200_007) == "2026-06-01T12:00:00.007Z"

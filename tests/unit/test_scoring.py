@@ -289,3 +289,12 @@ def test_a_line_is_short_and_exact() -> None:
 def test_every_finite_value_survives_the_encoding(rows: list[tuple[float, ...]]) -> None:
     decoded = [tuple(float(value) for value in line.split(b",")) for line in encode_rows(rows)]
     assert decoded == rows
+
+
+def test_it_is_well_while_every_breaker_is_closed_and_every_endpoint_usable(bench: Bench) -> None:
+    scorer = bench.scorer(breaker=BreakerSettings(minimum=1, window=1))
+    assert scorer.well()
+    bench.fraud.plan("status_500")
+    scorer.start(ROWS, "chunk").result()
+    assert not scorer.well()
+    assert not bench.scorer(unusable="anomaly").well()

@@ -30,6 +30,17 @@ def test_a_new_set_takes_over_at_the_next_turn_and_not_before() -> None:
     assert news.told == ["active", "active large"]
 
 
+def test_a_look_decides_by_the_rules_in_force_and_counts_for_no_watch() -> None:
+    news = KeptRuleNews()
+    book = a_book(share=0.0, window=1, news=news)
+    book.offer(a_set(EVERY))
+    book.turn()
+    decision, ruled = book.look(a_case(1.0))
+    assert decision.outcome is Outcome.DECLINE
+    assert [hit.rule_id for hit in ruled.live] == ["every"]
+    assert news.told == ["active", "active every"]
+
+
 def test_of_several_offers_the_last_one_counts() -> None:
     book = a_book()
     book.offer(a_set(EVERY))
