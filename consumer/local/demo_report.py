@@ -20,6 +20,9 @@ def show(console: Console, verdict: Verdict, path: Path) -> None:
         table.add_row(value, meaning)
     console.print()
     console.print(table)
+    for title, counts in (("Reasons", summary["reasons"]), ("Rules that hit", summary["rules"])):
+        listed = ", ".join(f"{count:,} {name}" for name, count in _mapping(counts).items())
+        console.print(f"{title}: {listed or 'none'}", markup=False, soft_wrap=True)
     console.print()
     if verdict.failures:
         console.print("NOT PROVED:", style="bold red")
@@ -124,7 +127,7 @@ def _id(document: Mapping[str, object] | None) -> object:
 
 def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
     latency = _mapping(_mapping(summary["latency_ms"])["receive_to_decision"])
-    decisions = _mapping(summary["decisions"])
+    decisions, labels = _mapping(summary["decisions"]), _mapping(summary["labels"])
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(decisions.items()))
     shown = " / ".join(f"{latency[name]:.0f}" for name in ("p50", "p99", "p999") if latency)
     return [
@@ -142,6 +145,7 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"{summary['features_checked']:,}",
             f"feature values recomputed, {summary['features_wrong']:,} wrong",
         ),
+        (f"{labels['due']:,}", f"labels shown by their documents, of {labels['sent']:,} sent"),
         (f"{summary['endpoint_requests']:,}", "requests at the model endpoints"),
         (shown, "ms from receipt to stored decision (p50 / p99 / p99.9)"),
         (

@@ -35,7 +35,20 @@ def read_sent(ledger: Ledger) -> Sent:
         duplicates=ledger.duplicates,
         malformed=ledger.malformed,
         frauds={name: entry.fraud for name, entry in ledger.transactions.items()},
+        labels_sent=ledger.labels,
+        labels=_newest_labels(ledger),
     )
+
+
+def _newest_labels(ledger: Ledger) -> dict[str, str]:
+    """The newest label of each transaction that was sent, not those of history."""
+    newest: dict[str, Entry] = {}
+    for entry in ledger.entries:
+        if entry.record is RecordKind.LABEL and entry.transaction_id in ledger.transactions:
+            known = newest.get(entry.transaction_id)
+            if known is None or (known.label_time_ms or 0) < (entry.label_time_ms or 0):
+                newest[entry.transaction_id] = entry
+    return {name: "fraud" if entry.fraud else "legitimate" for name, entry in newest.items()}
 
 
 def read_found(

@@ -22,13 +22,17 @@ class Sent:
     The ledger in short.
 
     ``sent`` counts transaction records with repeats, ``frauds`` maps each unique
-    transaction id to whether the simulator made it a fraud.
+    transaction id to whether the simulator made it a fraud, ``labels`` each of
+    them that was labelled to its newest label. ``labels_sent`` counts those of
+    history's transactions too, which have no document.
     """
 
     sent: int
     duplicates: int
     malformed: int
     frauds: Mapping[str, bool]
+    labels_sent: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def judge(
         *_differences(sent, found, rows),
         *_disagreements(found),
         *_score_failures(scores, len(sent.frauds)),
+        *_label_failures(sent, found),
     ]
     if letters != sent.malformed or letters != len(found.letters):
         failures.append(
@@ -102,6 +107,9 @@ def judge(
         "firehose_unique": len(rows),
         "dead_letters": len(found.letters),
         "decisions": dict(found.decisions),
+        "reasons": _counted(found, "decision", "reasons"),
+        "rules": _counted(found, "rules", "hits"),
+        "labels": {"sent": sent.labels_sent, "due": len(sent.labels)},
         "degraded": degraded,
         "endpoint_requests": found.endpoint_requests,
         "features_checked": features.checked,
@@ -156,6 +164,26 @@ def _score_failures(scores: Mapping[str, list[float]], unique: int) -> list[str]
         if len(set(values)) < needed:
             failures.append(f"the score {name} has {len(set(values))} values, expected {needed}")
     return failures
+
+
+def _label_failures(sent: Sent, found: Found) -> list[str]:
+    """Documents that do not show the newest label of their transaction."""
+    wrong = []
+    for transaction_id, expected in sent.labels.items():
+        label = found.documents.get(transaction_id, {}).get("label")
+        if not isinstance(label, dict) or label.get("label") != expected:
+            wrong.append(transaction_id)
+    return [f"{len(wrong)} documents lack their label: {_few(wrong)}"] if wrong else []
+
+
+def _counted(found: Found, section: str, name: str) -> dict[str, int]:
+    """How often each word stands in the list *name* of a document's *section*, most first."""
+    words: Counter[str] = Counter()
+    for document in found.documents.values():
+        part = document.get(section)
+        if isinstance(part, dict):
+            words.update(part.get(name, ()))
+    return dict(words.most_common())
 
 
 def _scores(documents: Mapping[str, dict[str, object]], name: str) -> list[float]:

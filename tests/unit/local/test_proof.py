@@ -145,6 +145,33 @@ def test_a_wrong_or_unchecked_feature_fails_the_proof(features: FeatureCheck) ->
     assert any("differ from the oracle" in failure for failure in result.failures)
 
 
+def test_labels_are_due_on_the_documents_of_their_transactions() -> None:
+    labelled = replace(sent(), labels_sent=9, labels={"tx_1": "fraud", "tx_2": "legitimate"})
+    documents = dict(found().documents)
+    documents["tx_1"] = {**a_document(1), "label": {"label": "fraud"}}
+    documents["tx_2"] = {**a_document(2), "label": {"label": "legitimate"}}
+    right = replace(found(), documents=documents)
+    result = judge(labelled, right, RIGHT, {})
+    assert result.failures == []
+    assert result.summary["labels"] == {"sent": 9, "due": 2}
+    documents["tx_2"] = {**a_document(2), "label": {"label": "fraud"}}
+    result = judge(labelled, replace(found(), documents=documents), RIGHT, {})
+    assert result.failures == ["1 documents lack their label: tx_2"]
+
+
+def test_reasons_and_rules_are_counted_most_frequent_first() -> None:
+    documents = dict(found().documents)
+    for number, reasons in enumerate((["a"], ["b", "a"], ["a"])):
+        documents[f"tx_{number}"] = {
+            **a_document(number),
+            "decision": {"outcome": "approve", "reasons": reasons},
+            "rules": {"hits": [f"{reasons[0]}@1"]},
+        }
+    summary = judge(sent(), replace(found(), documents=documents), RIGHT, {}).summary
+    assert summary["reasons"] == {"a": 3, "b": 1}
+    assert summary["rules"] == {"a@1": 2, "b@1": 1}
+
+
 def test_without_frauds_there_is_no_ranking_to_report() -> None:
     honest = replace(sent(), frauds=dict.fromkeys(sent().frauds, False))
     result = judge(honest, found(), RIGHT, {})
