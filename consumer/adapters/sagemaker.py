@@ -11,7 +11,6 @@ within the model's range: a container may otherwise pass a shifted row unnoticed
 import json
 import math
 from collections.abc import Iterable, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -29,6 +28,7 @@ from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
 from consumer.clock import Clock
 from consumer.errors import Unavailable
+from consumer.logs import get_logger
 from consumer.settings import EndpointSettings
 
 if TYPE_CHECKING:
@@ -43,14 +43,7 @@ _ANSWER_BYTES: Final = 4_096
 _PIECE_BYTES: Final = 65_536
 # Answers that come at once and may be better a moment later. A model that is loading or
 # throttled (429, 530) and one that fails on these rows (424) will not be within the deadline.
-_TRANSIENT: Final = frozenset(
-    {
-        "connection",
-        f"status_{HTTPStatus.INTERNAL_SERVER_ERROR}",
-        f"status_{HTTPStatus.BAD_GATEWAY}",
-        f"status_{HTTPStatus.SERVICE_UNAVAILABLE}",
-    }
-)
+_LOST: Final = "connection"
 
 
 class _Score(msgspec.Struct):
@@ -106,17 +99,19 @@ class SageMakerEndpoint:
         """
         Score *lines* in one request, until *deadline_s* on the monotonic clock.
 
-        A lost connection or a 500, 502 or 503 is tried once more while at least
-        half of the time is left: an idle connection that the service closed at
-        that very moment should cost no score. Raises Unavailable with the cause.
+        A lost connection is tried once more, and said so in the log, while at
+        least half of the time is left: an idle connection that the service closed
+        at that very moment should cost no score. An answer is never asked for
+        again, whatever it says. Raises Unavailable with the cause.
         """
         started_s = self._clock.monotonic_s()
         try:
             return self._request(lines, deadline_s, inference_id)
         except Unavailable as error:
             left_s = deadline_s - self._clock.monotonic_s()
-            if error.message not in _TRANSIENT or left_s * 2 < deadline_s - started_s:
+            if error.message != _LOST or left_s * 2 < deadline_s - started_s:
                 raise
+            get_logger(__name__).warning("connection lost, asking again", endpoint=self._name)
         return self._request(lines, deadline_s, inference_id)
 
     def _request(self, lines: Sequence[bytes], deadline_s: float, inference_id: str) -> list[float]:

@@ -192,35 +192,31 @@ def test_an_anomaly_score_may_exceed_one_but_not_fall_below_zero(remote: SageMak
     assert cause_of(endpoint) == "out_of_range"
 
 
-@pytest.mark.parametrize("code", [400, 413, 424, 429, 530])
-def test_a_refusal_is_not_tried_again(code: int, remote: SageMakerServer) -> None:
+@pytest.mark.parametrize("code", [400, 413, 424, 429, 500, 503, 530])
+def test_an_answer_of_any_kind_is_not_asked_for_again(code: int, remote: SageMakerServer) -> None:
     remote.always(server.status(code))
     assert cause_of(an_endpoint(remote)) == f"status_{code}"
     assert len(remote.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [server.status(500), server.status(503), server.reset])
-def test_a_passing_fault_is_tried_once_more(fault: server.Answer, remote: SageMakerServer) -> None:
-    remote.plan(fault)
+def test_a_lost_connection_is_tried_once_more(remote: SageMakerServer) -> None:
+    remote.plan(server.reset)
     assert invoke(an_endpoint(remote)) == [0.25]
     assert len(remote.requests) == 2
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [
-        (server.status(500, b"<html>"), "status_500"),
-        (server.status(503), "status_503"),
-        (server.reset, "connection"),
-        (server.no_http, "connection"),
-    ],
-)
-def test_a_lasting_fault_costs_two_requests_and_names_its_cause(
-    fault: server.Answer, cause: str, remote: SageMakerServer
+@pytest.mark.parametrize("fault", [server.reset, server.no_http])
+def test_connections_that_stay_lost_cost_two_requests(
+    fault: server.Answer, remote: SageMakerServer
 ) -> None:
     remote.always(fault)
-    assert cause_of(an_endpoint(remote)) == cause
+    assert cause_of(an_endpoint(remote)) == "connection"
     assert len(remote.requests) == 2
+
+
+def test_an_error_page_that_is_no_json_has_its_status_all_the_same(remote: SageMakerServer) -> None:
+    remote.always(server.status(500, b"<html>"))
+    assert cause_of(an_endpoint(remote)) == "status_500"
 
 
 def test_an_answer_in_chunks_is_read_whole(remote: SageMakerServer) -> None:
