@@ -85,6 +85,19 @@ class DocumentStore(Protocol):
         ...
 
 
+class Durability(Protocol):
+    """What tells whether written effects would outlive the server that took them."""
+
+    def confirm(self) -> bool:
+        """
+        Wait until everything written so far has the wanted number of copies.
+
+        False after a change of server, when what was written since the last
+        confirmation may be gone. Raises Unavailable while copies are too few.
+        """
+        ...
+
+
 class Endpoint(Protocol):
     """One model behind an HTTP endpoint."""
 

@@ -19,7 +19,7 @@ from consumer.intake import Batch, FloodLimit, Intake, cut, dead_letter
 from consumer.labels import Labels
 from consumer.model import DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
 from consumer.patience import Patience
-from consumer.ports import DeadLetterStore, DecisionSink
+from consumer.ports import DeadLetterStore, DecisionSink, Durability
 from consumer.progress import Progress, Ticket, checkpoint_is_due
 from consumer.settings import Worker as WorkerSettings
 
@@ -73,6 +73,7 @@ class WorkerParts:
     patience: Patience
     telemetry: Telemetry
     clock: Clock
+    durability: Durability | None = None
 
 
 @dataclass(slots=True)
@@ -223,10 +224,23 @@ class Worker:
         if position is None or position == self._checkpointed or self._parts.flood.suspicious:
             return
         self._parts.telemetry.stage("checkpoint")
+        self._confirm()
         checkpoint(position)
         self._checkpointed = position
         self._checkpointed_s = self._parts.clock.monotonic_s()
         self._parts.telemetry.checkpointed(position)
+
+    def _confirm(self) -> None:
+        """
+        Wait for the copies of what was written; leave if it may be lost.
+
+        The stream then delivers it again: same ids, same effects, and those that
+        did survive are known and change nothing.
+        """
+        durability = self._parts.durability
+        if durability is not None and not self._parts.patience.call(durability.confirm):
+            message = "a primary was replaced: what was written since the checkpoint is done again"
+            raise Unavailable("redis", message)
 
 
 def _conflicts(batch: Batch, settled: Sequence[Settled]) -> list[DeadLetter]:

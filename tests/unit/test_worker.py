@@ -24,6 +24,7 @@ from consumer.model import (
     Transaction,
 )
 from consumer.patience import Patience
+from consumer.ports import Durability
 from consumer.settings import Events
 from consumer.settings import Worker as WorkerSettings
 from consumer.worker import Worker, WorkerParts
@@ -119,7 +120,12 @@ class Bench:
     """A worker and all that it touches."""
 
     def __init__(
-        self, *, sink: bool = True, chunk_size: int = 10, limit_share: float = 0.5
+        self,
+        *,
+        sink: bool = True,
+        chunk_size: int = 10,
+        limit_share: float = 0.5,
+        durability: Durability | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.features = FakeFeatures()
@@ -148,6 +154,7 @@ class Bench:
             patience=patience,
             telemetry=self.telemetry,
             clock=self.clock,
+            durability=durability,
         )
         settings = WorkerSettings(chunk_size=chunk_size, checkpoint_interval_s=2.0)
         self.worker = Worker(parts, settings)
@@ -430,3 +437,33 @@ def test_a_long_outage_leaves_without_a_checkpoint() -> None:
     with pytest.raises(Unavailable):
         bench.deliver(bench.record(1))
     assert bench.checkpoints == []
+
+
+class Copies:
+    """Answers ``confirm`` with what it was told, in turn."""
+
+    def __init__(self, *answers: bool | Unavailable) -> None:
+        self.answers = list(answers)
+
+    def confirm(self) -> bool:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+
+def test_a_checkpoint_waits_until_there_are_copies_enough() -> None:
+    few = Unavailable("redis", "0 of 1 replicas have what was written")
+    copies = Copies(few, few, True)
+    bench = Bench(durability=copies)
+    bench.deliver(bench.record(1))
+    assert bench.checkpoints == [Position(1)]
+    assert copies.answers == []
+
+
+def test_a_replaced_primary_means_leaving_without_a_checkpoint() -> None:
+    bench = Bench(durability=Copies(True, False))
+    bench.deliver(bench.record(1))
+    with pytest.raises(Unavailable, match="a primary was replaced"):
+        bench.deliver(bench.record(2))
+    assert bench.checkpoints == [Position(1)]

@@ -17,6 +17,7 @@ import redis
 
 from consumer.adapters.redis.cluster import Call, Servers, Words
 from consumer.adapters.redis.connection import command, refuse_eviction, translated
+from consumer.adapters.redis.index import INDEX, PREFIX, create_indexes
 from consumer.document import (
     DocumentFormat,
     alert_of,
@@ -38,8 +39,8 @@ from consumer.model import (
     TransactionId,
 )
 
-INDEX = "idx:tx"
-PREFIX = "tx:"
+__all__ = ["ALERTS", "INDEX", "PREFIX", "RedisDocuments"]
+
 ALERTS = "alerts"
 
 _LIBRARY = """#!lua name=fraudstream_documents_2
@@ -102,20 +103,6 @@ redis.register_function('fraudstream_label_2', label)
 _DECIDE = "fraudstream_decide_2"
 _LABEL = "fraudstream_label_2"
 
-_CREATE_INDEX = (
-    *("FT.CREATE", INDEX, "ON", "JSON", "PREFIX", "1", PREFIX, "SCHEMA"),
-    *("$.transaction.card_id", "AS", "card", "TAG", "CASESENSITIVE"),
-    *("$.transaction.merchant_id", "AS", "merchant", "TAG", "CASESENSITIVE"),
-    *("$.transaction.device_id", "AS", "device", "TAG", "CASESENSITIVE"),
-    *("$.event_ms", "AS", "time", "NUMERIC", "SORTABLE"),
-    *("$.transaction.base_amount", "AS", "amount", "NUMERIC"),
-    *("$.decision.outcome", "AS", "decision", "TAG"),
-    *("$.decision.reasons[*]", "AS", "reason", "TAG"),
-    *("$.scores.fraud", "AS", "fraud_score", "NUMERIC"),
-    *("$.scores.anomaly", "AS", "anomaly_score", "NUMERIC"),
-    *("$.label.label", "AS", "label", "TAG"),
-)
-
 
 class RedisDocuments:
     """
@@ -151,12 +138,7 @@ class RedisDocuments:
                 _check_modules(primary)
                 refuse_eviction(primary, "redis.documents_url")
             self._load()
-            for primary in self._servers.primaries:
-                try:
-                    command(primary, *_CREATE_INDEX)
-                except redis.ResponseError as error:
-                    if "already exists" not in str(error):
-                        raise
+            create_indexes(self._servers)
 
     def ping(self) -> None:
         """Ask every primary for a sign of life. Raises Unavailable."""

@@ -4,7 +4,7 @@ import redis
 
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import translated
-from consumer.adapters.redis.documents import PREFIX
+from consumer.adapters.redis.index import PREFIX
 from consumer.model import TransactionId
 
 _NO_DOCUMENT = "new objects must be created at the root"

@@ -1,6 +1,5 @@
 """Questions to the index of decision documents; replies are RESP3's, which ``connect`` asks for."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,37 +10,32 @@ import redis
 
 from consumer.adapters.redis.cluster import Call, Servers, Words
 from consumer.adapters.redis.connection import command, translated
-from consumer.adapters.redis.documents import INDEX, PREFIX
+from consumer.adapters.redis.index import INDEX, PREFIX, find_indexes
 from consumer.errors import Rejected, Unavailable
-from consumer.model import TransactionId
+from consumer.model import Outcome, TransactionId
 from consumer.query import Page, Query, Range
 
-# The first key as well, since it tells whether a primary answers for others too.
-_COUNT = ("FT.SEARCH", INDEX, "*", "SORTBY", "time", "NOCONTENT", "LIMIT", "0", "1")
 _NO_INDEX = ("no such index", "unknown index name")
 
 
 def count_documents(client: redis.Redis) -> int:
     """How many documents the index holds, on all primaries. Raises Unavailable."""
     with translated(), closing(Servers(client)) as servers:
-        return sum(int(reply[b"total_results"]) for reply in _ask(servers, _COUNT))
+        return _count(servers, "*")
 
 
 def count_decisions(client: redis.Redis) -> dict[str, int]:
-    """How many documents the index holds for each outcome. Raises Unavailable."""
-    words = (
-        *("FT.AGGREGATE", INDEX, "*", "GROUPBY", "1", "@decision"),
-        *("REDUCE", "COUNT", "0", "AS", "count"),
-    )
-    counts: Counter[str] = Counter()
+    """How many documents the index holds for each outcome that it has. Raises Unavailable."""
+    # Not by FT.AGGREGATE: Search 2.10 loads no attribute on a server of a cluster.
     with translated(), closing(Servers(client)) as servers:
-        # Groups do not tell where their documents lie; the answers to this question do.
-        speaking = len(_ask(servers, _COUNT))
-        replies = [reply for (reply,) in servers.on_primaries([words])][:speaking]
-    for reply in replies:
-        for row in (result[b"extra_attributes"] for result in reply[b"results"]):
-            counts[row[b"decision"].decode()] += int(row[b"count"])
-    return dict(counts)
+        counts = {str(each): _count(servers, f"@decision:{{{each}}}") for each in Outcome}
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+def _count(servers: Servers, question: str) -> int:
+    # The first key as well, since it tells whether a primary answers for others too.
+    words = ("FT.SEARCH", INDEX, question, "SORTBY", "time", "NOCONTENT", "LIMIT", "0", "1")
+    return sum(int(reply[b"total_results"]) for reply in _ask(servers, words))
 
 
 class RedisSearch:
@@ -93,6 +87,7 @@ class RedisSearch:
         """
         Ask every primary for the keys of all pages up to the wanted one, and read its documents.
 
+        What is sorted by is SORTABLE in the index: Search 2.10 loads no document there.
         Equal values are in the order of the primaries, so that pages neither repeat nor
         leave out a document.
         """
@@ -119,11 +114,19 @@ def _ask(servers: Servers, words: Words) -> list[Any]:
 
     Whoever answers with a document that lies elsewhere has asked the others already.
     """
-    replies = [reply for (reply,) in servers.on_primaries([words])]
+    replies = _on_indexes(servers, words)
     for primary, reply in zip(servers.primaries, replies, strict=True):
         if any(servers.owner(result[b"id"]) is not primary for result in reply[b"results"]):
             return replies[:1]
     return replies
+
+
+def _on_indexes(servers: Servers, words: Words) -> list[Any]:
+    """Ask every primary, with the name of its index as the second of *words*."""
+    replies = servers.on_each(
+        {primary: [(words[0], name, *words[2:])] for primary, name in find_indexes(servers).items()}
+    )
+    return [reply for (reply,) in replies]
 
 
 def _rank(result: Mapping[bytes, Any], *, ascending: bool) -> tuple[bool, float]:

@@ -1,9 +1,12 @@
 """Facts about a Redis server, for the preflight."""
 
+from contextlib import closing
+
 import redis
 
+from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import command, translated
-from consumer.adapters.redis.documents import INDEX, PREFIX
+from consumer.adapters.redis.index import PREFIX, find_indexes
 from consumer.adapters.redis.search import ATTRIBUTES
 from consumer.checkup import IndexFacts, ServerFacts
 
@@ -36,11 +39,13 @@ def survey_index(client: redis.Redis) -> IndexFacts:
 
     ``MEMORY USAGE`` of the documents last written, and their share of the index.
     """
-    with translated():
-        info = command(client, "FT.INFO", INDEX)
+    with translated(), closing(Servers(client)) as servers:
+        # Slots are spread evenly, so one primary of a cluster stands for all.
+        client, name = next(iter(find_indexes(servers).items()))
+        info = command(client, "FT.INFO", name)
         found = command(
             client,
-            *("FT.SEARCH", INDEX, "*", "SORTBY", "time", "DESC", "NOCONTENT"),
+            *("FT.SEARCH", name, "*", "SORTBY", "time", "DESC", "NOCONTENT"),
             *("LIMIT", "0", str(_SAMPLE)),
         )
         keys = [result[b"id"] for result in found[b"results"]]
