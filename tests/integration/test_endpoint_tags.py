@@ -13,6 +13,8 @@ from consumer.local.part import Part
 from consumer.local.ports import listen
 from consumer.local.resources import HISTORY_BUCKET, Resources, deploy, prepare, session
 from consumer.settings import Aws
+from tests import sagemaker_server as server
+from tests.sagemaker_server import SageMakerServer
 
 HASH, OTHER = "a" * 64, "b" * 64
 NAME = "fraudstream-fraud"
@@ -72,3 +74,19 @@ def test_a_new_configuration_is_a_new_deployment(
 def test_an_endpoint_that_is_not_there_is_unavailable(tags: EndpointTags) -> None:
     with pytest.raises(Unavailable, match="DescribeEndpoint: ValidationException"):
         tags.describe("nobody")
+
+
+def test_an_answer_of_something_else_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with SageMakerServer() as remote:
+        remote.always(server.body(b"{}"))
+        client = aws.client(
+            "sagemaker",
+            Aws(endpoint_url=remote.url),
+            connect_timeout_s=5,
+            read_timeout_s=10,
+            max_pool_connections=1,
+        )
+        with pytest.raises(Unavailable, match="an answer without 'EndpointConfigName'"):
+            EndpointTags(client).describe(NAME)
