@@ -1,7 +1,7 @@
-"""Second assessments are written once beside a decision, in memory and in a real Redis."""
+"""Second assessments are written once beside a decision, in memory, in a Redis, in a cluster."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from consumer.adapters.redis.connection import command, connect
+from consumer.adapters.redis.cluster import Servers
+from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.second_assessments import SecondAssessments
 from consumer.document import DocumentFormat
@@ -19,6 +20,7 @@ from consumer.model import TransactionId
 from consumer.ports import DocumentStore
 from tests.builders import an_assessment
 from tests.fakes.documents import FakeDocuments
+from tests.redis_cluster import RedisCluster
 
 FORM = DocumentFormat(("amount", "card_count_1h"), "f" * 64, "EUR")
 TX = TransactionId("tx_1")
@@ -46,25 +48,41 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["fake", "redis", "cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "fake":
         fake = FakeDocuments(FORM)
         yield Store(fake, fake.write_second, fake.documents.get, lambda: fake.alerts)
         return
-    url: str = request.getfixturevalue("address")
-    with closing(connect(url, connect_timeout_s=2, timeout_s=2)) as client:
-        client.flushall()
+    if request.param == "redis":
+        url: str = request.getfixturevalue("address")
+    else:
+        cluster: RedisCluster = request.getfixturevalue("cluster")
+        cluster.clear()
+        url = cluster.url
+    with ExitStack() as stack:
+        client = stack.enter_context(closing(connect(url, connect_timeout_s=2, timeout_s=2)))
+        if request.param == "redis":
+            client.flushall()
+        # Without an index, which nothing here reads; the functions load at the first call.
         documents = RedisDocuments(client, form=FORM, ttl_s=600, alerts_max_length=1000)
-        documents.prepare()
         writer = SecondAssessments(client, alerts_max_length=1000)
+        servers = Servers(client)
+        for each in (documents, writer, servers):
+            stack.enter_context(closing(each))
 
         def alerts() -> list[bytes]:
-            entries = command(client, "XRANGE", "alerts", "-", "+")
-            return [fields[b"alert"] for _, fields in entries]
+            entries = servers.command("alerts", "XRANGE", "alerts", "-", "+")
+            return [fields[1] for _, fields in entries]
 
         yield Store(documents, writer.write, documents.read, alerts)
-        assert client.ttl("tx:tx_1") <= 600
+        assert servers.command("tx:tx_1", "TTL", "tx:tx_1") <= 600
 
 
 def test_it_is_set_beside_the_decision_which_stays(store: Store) -> None:
