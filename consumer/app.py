@@ -25,8 +25,10 @@ from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
+from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
+from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.second_assessments import SecondAssessments
@@ -210,6 +212,9 @@ def build_worker(
     )
     patience = Patience(clock, time.sleep, settings.redis.outage_limit_s, telemetry.waiting)
     stores = patience.call(partial(build_stores, settings, plan, stack))
+    durability = build_durability(settings, stack)
+    if durability is not None:
+        patience.call(durability.begin)
     hashes = stack.enter_context(closing(build_feature_hash_watch(settings, plan, telemetry)))
     hashes.look()
     hashes.start(settings.scoring.tag_check_s)
@@ -244,6 +249,7 @@ def build_worker(
         patience=patience,
         telemetry=telemetry,
         clock=clock,
+        durability=durability,
     )
     return Worker(parts, settings.worker)
 
@@ -259,6 +265,7 @@ def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
         plan,
         id_horizon_s=settings.features.id_horizon_s,
     )
+    stack.enter_context(closing(features))
     features.prepare()
     documents = RedisDocuments(
         _connect(settings, settings.redis.documents_url, stack),
@@ -266,8 +273,27 @@ def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
         ttl_s=settings.redis.document_ttl_s,
         alerts_max_length=settings.redis.alerts_max_length,
     )
+    stack.enter_context(closing(documents))
     documents.prepare()
     return Stores(features, documents)
+
+
+def build_durability(settings: Settings, stack: ExitStack) -> RedisDurability | None:
+    """What waits for the replicas of each server, or None where none are to be waited for."""
+    redis = settings.redis
+    if not redis.wait_replicas:
+        return None
+    urls = {
+        url.get_secret_value(): url
+        for url in (redis.features_url or redis.url, redis.documents_url or redis.url)
+    }
+    servers = [
+        stack.enter_context(closing(Servers(_connect(settings, url, stack))))
+        for url in urls.values()
+    ]
+    return RedisDurability(
+        servers, replicas=redis.wait_replicas, timeout_s=redis.wait_timeout_ms / 1000
+    )
 
 
 def build_judge(

@@ -57,6 +57,13 @@ def _redis(settings: Settings) -> Iterator[Contradiction]:
             f"less than redis.outage_limit_s ({redis.outage_limit_s:g}), so that a reply can be "
             "waited for more than once",
         )
+    if redis.wait_replicas and redis.wait_timeout_ms >= 1000 * redis.timeout_s:
+        yield Contradiction(
+            "redis.wait_timeout_ms",
+            ("redis.timeout_s",),
+            str(redis.wait_timeout_ms),
+            f"less than redis.timeout_s ({redis.timeout_s:g} s), or the reply comes too late",
+        )
     if redis.outage_limit_s >= limit_s:
         yield Contradiction(
             "redis.outage_limit_s",

@@ -130,6 +130,12 @@ class Redis(Section):
     outage_limit_s: Seconds = Field(
         120.0, description="How long an outage is waited out in place before the worker leaves"
     )
+    wait_replicas: Annotated[int, Field(ge=0, le=5)] = Field(
+        0, description="Replicas of each primary that must have everything before a checkpoint"
+    )
+    wait_timeout_ms: Milliseconds = Field(
+        1_000, description="Longest wait for them at a time; below timeout_s"
+    )
     document_ttl_s: Annotated[int, Field(ge=60)] = Field(
         172_800, description="Lifetime of a decision document; above the stream's retention"
     )

@@ -255,6 +255,10 @@ def test_an_unknown_key_never_shows_its_value(tmp_path: Path) -> None:
         ({"KCL__SHUTDOWN_GRACE_MS": "300000"}, "kcl.shutdown_grace_ms"),
         ({"REDIS__TIMEOUT_S": "120"}, "redis.timeout_s"),
         ({"REDIS__OUTAGE_LIMIT_S": "300"}, "redis.outage_limit_s"),
+        (
+            {"REDIS__WAIT_TIMEOUT_MS": "2000", "REDIS__WAIT_REPLICAS": "1"},
+            "redis.wait_timeout_ms",
+        ),
         ({"REDIS__DOCUMENT_TTL_S": "86400"}, "redis.document_ttl_s"),
         ({"SCORING__ANOMALY__NAME": "fraudstream-fraud"}, "scoring.anomaly.name"),
         ({"SCORING__CONNECT_TIMEOUT_MS": "251"}, "scoring.connect_timeout_ms"),
