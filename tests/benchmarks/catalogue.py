@@ -43,6 +43,7 @@ FIGURES: dict[str, dict[str, Figure]] = {
         "stage_score": Figure("µs/transaction"),
         "stage_decide": Figure("µs/transaction"),
         "stage_publish": Figure("µs/transaction"),
+        "stage_beside": Figure("µs/transaction"),
         "stage_sum": Figure("µs/transaction", 100),
     },
     "latency": {

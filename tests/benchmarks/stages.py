@@ -4,7 +4,8 @@ Where the worker's CPU time goes, by stage, in a run of its own.
 The thread clock is read at each change of stage, so waiting does not count and
 nothing is slowed down as a profiler would. A stage is all that is done in its
 name, on whichever thread: ``score`` includes the threads that speak to the
-endpoints, ``publish`` those that build rows and speak to Firehose.
+endpoints, ``publish`` those that build rows and speak to Firehose. ``beside`` is
+what the other threads do.
 """
 
 import sys
@@ -26,11 +27,17 @@ _MAIN = {
     "observe": "stage_observe",
     "score": "stage_score",
     "decide": "stage_decide",
+    "label": "stage_decide",
     "publish": "stage_publish",
     "checkpoint": "stage_publish",
 }
-_THREADS = {"score-fraud": "stage_score", "score-anomaly": "stage_score"}
-_THREADS["firehose"] = "stage_publish"
+_THREADS = {
+    "score-fraud": "stage_score",
+    "score-anomaly": "stage_score",
+    "firehose": "stage_publish",
+}
+# Threads that look after rules, tags, explanations and second assessments.
+_BESIDE = "stage_beside"
 
 
 def measure(directory: Path) -> dict[str, Measured]:
@@ -57,12 +64,12 @@ def measure(directory: Path) -> dict[str, Measured]:
 
 
 def _read(report: Path) -> Mapping[str, int]:
-    """Nanoseconds by figure. Raises KeyError for a stage or thread that belongs to none."""
+    """Nanoseconds by figure. Raises KeyError for a stage that belongs to none."""
     told = orjson.loads(report.read_bytes())
-    spent = dict.fromkeys(_MAIN.values(), 0)
+    spent = dict.fromkeys([*_MAIN.values(), _BESIDE], 0)
     for stage, spent_ns in told["stages"].items():
         if stage != "start":
             spent[_MAIN[stage]] += spent_ns
     for thread, spent_ns in told["threads"].items():
-        spent[_THREADS[thread.rpartition("-")[0]]] += spent_ns
+        spent[_THREADS.get(thread.rpartition("-")[0], _BESIDE)] += spent_ns
     return spent
