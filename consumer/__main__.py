@@ -32,6 +32,8 @@ exit codes:
   1    the command ran and what it reports is a failure
   {EX_MISCONFIGURED:<4} wrong arguments or settings; every problem is listed
   {EX_UNAVAILABLE:<4} something it depends on (Redis, AWS, an endpoint) does not answer
+  {os.EX_SOFTWARE:<4} run: restarts did not help
+  {os.EX_TEMPFAIL:<4} run: workers were cut off while they drained
   {EX_INTERRUPTED:<4} interrupted with Ctrl-C
 """
 

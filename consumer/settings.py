@@ -179,7 +179,7 @@ class Events(Section):
         "EUR", description="ISO 4217 code in which features count money"
     )
     extra_fields: tuple[str, ...] = Field((), description="Further fields that events may carry")
-    max_size_bytes: Annotated[int, Field(ge=1_024)] = Field(
+    max_size_bytes: Annotated[int, Field(ge=1_024, le=262_144)] = Field(
         65_536, description="Largest event, after decompression"
     )
     max_depth: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Deepest nesting of JSON")
