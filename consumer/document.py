@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -19,7 +19,7 @@ from consumer.model import Assessment, Decision, Origin, Outcome, Ruled, Transac
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HASH_DIGITS = 16
-_OPTIONAL = (
+OPTIONAL_FIELDS: Final = (
     "customer_id",
     "terminal_id",
     "merchant_category",
@@ -31,6 +31,7 @@ _OPTIONAL = (
     "device_id",
     "ip_address",
 )
+"""What an event may leave out, in the order of documents and rows."""
 
 
 def build_prediction_id(transaction: Transaction) -> str:
@@ -186,7 +187,7 @@ def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[st
         "base_amount": _major_units(transaction.base_amount_minor, base_currency),
         "kind": transaction.kind,
     }
-    for name in _OPTIONAL:
+    for name in OPTIONAL_FIELDS:
         value = getattr(transaction, name)
         if value is not None:
             fields[name] = value

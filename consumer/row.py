@@ -16,6 +16,8 @@ from typing import Final
 
 import orjson
 
+from consumer.document import OPTIONAL_FIELDS
+
 _FIELDS: Final = (
     "card_id",
     "merchant_id",
@@ -23,16 +25,7 @@ _FIELDS: Final = (
     "currency",
     "base_amount",
     "kind",
-    "customer_id",
-    "terminal_id",
-    "merchant_category",
-    "country",
-    "latitude",
-    "longitude",
-    "channel",
-    "entry_mode",
-    "device_id",
-    "ip_address",
+    *OPTIONAL_FIELDS,
 )
 
 COLUMNS: Final = (
