@@ -120,6 +120,7 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
         DecodeRules.of(settings.events)
     with findings.looking("a server at redis.url (FRAUDSTREAM_REDIS__URL)"):
         stores.append(build_stores(settings, plan, stack))
+        stores[0].features.verify()
     for look in (_look_at_stream, _look_at_bucket, _look_at_firehose):
         with findings.looking("AWS at aws.region or aws.endpoint_url, with these credentials"):
             findings.add(look(settings))

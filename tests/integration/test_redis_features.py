@@ -175,6 +175,18 @@ def test_state_of_a_newer_schema_is_left_alone(
     assert client.get("f:{card:card_1}") == newer
 
 
+def test_state_of_other_features_is_refused_before_the_first_record(
+    client: redis.Redis, store: RedisFeatureStore
+) -> None:
+    other = RedisFeatureStore(client, parse_plan(TEXT, source="features"), id_horizon_s=HORIZON + 1)
+    other.prepare()
+    other.verify()
+    store.observe([at(NOON_S, a_transaction(1))])
+    store.verify()
+    with pytest.raises(Misconfigured, match="rebuild the state"):
+        other.verify()
+
+
 def test_state_compacted_for_other_windows_is_not_guessed_from(
     client: redis.Redis, store: RedisFeatureStore
 ) -> None:

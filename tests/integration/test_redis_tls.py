@@ -177,6 +177,7 @@ def use_everything(client: redis.Redis) -> None:
         durability = RedisDurability([servers], replicas=0, timeout_s=0.1)
         durability.begin()
         store.prepare()
+        store.verify()
         documents.prepare()
         store.ping()
         times = range(0, 90_000, 9_000)

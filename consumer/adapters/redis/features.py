@@ -20,6 +20,7 @@ from consumer.ports import Observe
 
 _STATUS = (Applied.READ, Applied.APPLIED, Applied.REPEATED, Applied.LATE)
 _NO_ID = bytes(8)
+_SCANS, _SCANNED = 20, 500
 _MAX_TIME_S = 2**32 - 2
 _MAX_AMOUNT_MINOR = 2**40 - 1
 # Sets our ids apart from any other use of the same hash; part of the state format.
@@ -129,6 +130,38 @@ class RedisFeatureStore:
         with translated():
             (answer,) = self._send([call])
         return self._plan.entity_values(index, self._unpack(index, answer)[1])
+
+    def verify(self) -> None:
+        """
+        Read one entity of each kind that is there, changing nothing.
+
+        State of other features, windows or another horizon would otherwise be refused
+        by a worker at its first record. Looks at some thousand keys of each primary; a
+        user who may not scan is not held up. Raises Unavailable, Misconfigured as
+        ``observe``.
+        """
+        for entity in self._plan.entities:
+            with translated():
+                key = self._find(entity.name)
+            if key is not None:
+                self.read(entity.name, key, 0)
+
+    def _find(self, entity: str) -> str | None:
+        """Return the key of some entity that has state; None where none is found soon."""
+        start, end = _state_key(entity, "*").split("*")
+        for primary in self._servers.primaries:
+            try:
+                cursor = 0
+                for _ in range(_SCANS):
+                    cursor, keys = primary.scan(cursor, match=f"{start}*{end}", count=_SCANNED)
+                    for key in keys:
+                        text = key.decode() if isinstance(key, bytes) else key
+                        return text.removeprefix(start).removesuffix(end)
+                    if not cursor:
+                        break
+            except redis.exceptions.NoPermissionError:
+                return None
+        return None
 
     def label(self, effects: Sequence[LabelEffect]) -> None:
         """
