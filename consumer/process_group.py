@@ -3,23 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import IO, cast
 
 from consumer.multilang import Launch
+from consumer.tether import tethered
 
-# Asks the kernel for SIGKILL when our parent dies (prctl PR_SET_PDEATHSIG, which
-# survives exec), makes sure it has not died already, and becomes the program. A
-# process of its own, since code between fork and exec of a process with threads
-# can block for ever.
-_BIND = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-os.getppid() == int(sys.argv[1]) or os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 _POLL_S = 0.02
 _END_LIMIT_S = 10.0
 
@@ -34,9 +24,8 @@ class ProcessGroup:
 
     def __init__(self, launch: Launch) -> None:
         """Start *launch* with pipes on its standard output and error."""
-        bind = [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid())]
         self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-            [*bind, *launch.command],
+            tethered(launch.command),
             env=dict(launch.environment),
             cwd=launch.folder,
             stdin=subprocess.DEVNULL,

