@@ -21,7 +21,6 @@ from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.survey import survey_index, survey_server
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
 from consumer.adapters.trial import try_bucket, try_delivery_stream, try_stream, try_table
-from consumer.app import build_archives, build_endpoints, build_rule_source, build_stores
 from consumer.checkup import (
     Finding,
     IndexFacts,
@@ -44,6 +43,7 @@ from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.inspection import dynamodb_address
 from consumer.java import find_java
+from consumer.outside import build_archives, build_endpoints, build_rule_source, build_stores
 from consumer.preflight import probe_endpoint
 from consumer.settings import Settings
 

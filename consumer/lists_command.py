@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import orjson
 
 from consumer import configuration
-from consumer.app import build_lists_texts
 from consumer.errors import Misconfigured, Problem
+from consumer.outside import build_lists_texts
 from consumer.pan import PanGuard
 from consumer.ports import Texts
 from consumer.rules.lists import (

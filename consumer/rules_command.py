@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 
 from consumer import configuration
-from consumer.app import build_rule_source
 from consumer.errors import Misconfigured, Problem
 from consumer.features.specification import load_plan
+from consumer.outside import build_rule_source
 from consumer.rules.compilation import RuleSet
 from consumer.rules.examples import Finding, run_examples
 from consumer.rules.facts import Catalogue, Fact

@@ -14,7 +14,6 @@ from botocore.config import Config
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import count_documents
-from consumer.app import build_stores
 from consumer.configuration import load
 from consumer.errors import Unavailable
 from consumer.features.plan import Plan
@@ -37,6 +36,7 @@ from consumer.local.simulator.history import Bucket
 from consumer.local.simulator.ledger import Ledger
 from consumer.local.simulator.producer import Progress
 from consumer.local.stack import Stack
+from consumer.outside import build_stores
 from consumer.settings import SHIPPED, Settings
 
 if TYPE_CHECKING:

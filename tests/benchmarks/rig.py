@@ -17,7 +17,6 @@ import redis
 
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.features import RedisFeatureStore
-from consumer.app import build_stores
 from consumer.configuration import load
 from consumer.decode import DecodeRules, decode
 from consumer.features.plan import Plan
@@ -28,6 +27,7 @@ from consumer.local.redis_server import RedisServer
 from consumer.local.resources import ACCESS_KEY, REGION
 from consumer.local.simulator.events import Event
 from consumer.model import Transaction
+from consumer.outside import build_stores
 from consumer.ports import Observe
 from consumer.settings import SHIPPED, Settings
 from tests.benchmarks.feed import SHARD

@@ -22,6 +22,7 @@ from consumer.heartbeat import Heartbeat
 from consumer.local.redis_server import RedisServer
 from consumer.metrics import Metrics
 from consumer.model import TransactionId
+from consumer.outside import build_endpoints
 from consumer.settings import Aws, BreakerSettings, Redis, Scoring, Settings
 from consumer.telemetry import WorkerTelemetry
 from tests.builders import a_transaction, an_origin
@@ -79,7 +80,15 @@ def test_what_an_outage_left_open_is_assessed_after_it_and_alerts(url: str, tmp_
         documents = RedisDocuments(client, form=FORM, ttl_s=600, alerts_max_length=100)
         documents.prepare()
         scorer = stack.enter_context(
-            closing(build_scorer(settings, clock, telemetry, lambda _: True))
+            closing(
+                build_scorer(
+                    build_endpoints(settings, clock),
+                    settings.scoring,
+                    clock,
+                    telemetry,
+                    lambda _: True,
+                )
+            )
         )
         book = a_book()
         assess_again(settings, scorer, book, telemetry, clock, stack)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.app import build_rule_source
 from consumer.features.specification import load_plan
+from consumer.outside import build_rule_source
 from consumer.rules.examples import run_examples
 from consumer.rules.specification import parse_rules
 from consumer.settings import Settings

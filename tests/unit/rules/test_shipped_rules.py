@@ -2,8 +2,8 @@
 
 import pytest
 
-from consumer.app import build_rule_source
 from consumer.features.specification import load_plan
+from consumer.outside import build_rule_source
 from consumer.rules.examples import Finding, run_examples
 from consumer.rules.source import RuleSource
 from consumer.settings import Settings

@@ -1,0 +1,282 @@
+"""
+Everything outside, built from the settings: the adapters and their connections.
+
+``app.py`` opens them for a worker; commands that need one of them build that one.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import SecretStr
+
+from consumer.adapters import aws
+from consumer.adapters.endpoint_tags import EndpointTags
+from consumer.adapters.files import FileTexts
+from consumer.adapters.firehose import FirehoseSink
+from consumer.adapters.redis.cluster import Servers
+from consumer.adapters.redis.connection import Client, connect
+from consumer.adapters.redis.documents import RedisDocuments
+from consumer.adapters.redis.durability import RedisDurability
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.s3 import S3DeadLetters, S3Texts, fetch
+from consumer.adapters.sagemaker import SageMakerEndpoint
+from consumer.clock import Clock
+from consumer.document import DocumentFormat
+from consumer.feature_hash import FeatureHashWatch
+from consumer.features.plan import Plan
+from consumer.followers import Archives
+from consumer.patience import Patience
+from consumer.ports import (
+    DeadLetterStore,
+    DecisionSink,
+    DocumentStore,
+    Durability,
+    Endpoint,
+    FeatureLabels,
+    FeatureStore,
+    Texts,
+)
+from consumer.rules.facts import build_catalogue
+from consumer.rules.feature_facts import describe_features
+from consumer.rules.lists import SUFFIX
+from consumer.rules.source import RuleSource
+from consumer.rules.specification import Mode
+from consumer.settings import Settings
+from consumer.telemetry import WorkerTelemetry
+
+_CONNECT_TIMEOUT_S = 2.0
+_READ_TIMEOUT_S = 10.0
+_THREADS = 8
+_FIREHOSE_CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an adapter of a worker is built from."""
+
+    settings: Settings
+    plan: Plan
+    telemetry: WorkerTelemetry
+    patience: Patience
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Everything that a worker writes to, or asks before it decides; ready for use."""
+
+    features: FeatureStore
+    feature_labels: FeatureLabels
+    documents: DocumentStore
+    fraud: Endpoint
+    anomaly: Endpoint
+    dead_letters: DeadLetterStore
+    sink: DecisionSink | None
+    durability: Durability | None
+
+
+Open = Callable[[Surroundings, ExitStack], Outside]
+"""Opens what a worker needs; the stack closes it."""
+
+
+def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
+    """
+    Connect to everything; *stack* closes what was opened, last first.
+
+    Waits for Redis as long as an outage is waited out. Raises Unavailable after
+    that, and Misconfigured.
+    """
+    settings, patience = around.settings, around.patience
+    stores = patience.call(partial(build_stores, settings, around.plan, stack))
+    durability = build_durability(settings, stack)
+    if durability is not None:
+        patience.call(durability.begin)
+    fraud, anomaly = build_endpoints(settings, around.clock)
+    return Outside(
+        features=stores.features,
+        feature_labels=stores.features,
+        documents=stores.documents,
+        fraud=fraud,
+        anomaly=anomaly,
+        dead_letters=stack.enter_context(closing(build_dead_letters(settings))),
+        sink=build_sink(settings, around.telemetry, stack),
+        durability=durability,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The two Redis adapters of one process, ready for use."""
+
+    features: RedisFeatureStore
+    documents: RedisDocuments
+
+    def ping(self) -> None:
+        """Ask both servers for a sign of life. Raises Unavailable."""
+        self.features.ping()
+        self.documents.ping()
+
+
+def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
+    """
+    Connect to Redis, load the functions and create the index.
+
+    Raises Unavailable, and Misconfigured for a server that lacks what is needed.
+    """
+    features = RedisFeatureStore(
+        open_redis(settings, settings.redis.features_url, stack),
+        plan,
+        id_horizon_s=settings.features.id_horizon_s,
+    )
+    stack.enter_context(closing(features))
+    features.prepare()
+    documents = RedisDocuments(
+        open_redis(settings, settings.redis.documents_url, stack),
+        form=DocumentFormat(plan.names, plan.hash, settings.events.base_currency),
+        ttl_s=settings.redis.document_ttl_s,
+        alerts_max_length=settings.redis.alerts_max_length,
+    )
+    stack.enter_context(closing(documents))
+    documents.prepare()
+    return Stores(features, documents)
+
+
+def build_durability(settings: Settings, stack: ExitStack) -> RedisDurability | None:
+    """What waits for the replicas of each server, or None where none are to be waited for."""
+    redis = settings.redis
+    if not redis.wait_replicas:
+        return None
+    urls = {
+        url.get_secret_value(): url
+        for url in (redis.features_url or redis.url, redis.documents_url or redis.url)
+    }
+    servers = [
+        stack.enter_context(closing(Servers(open_redis(settings, url, stack))))
+        for url in urls.values()
+    ]
+    return RedisDurability(
+        servers, replicas=redis.wait_replicas, timeout_s=redis.wait_timeout_ms / 1000
+    )
+
+
+def build_rule_source(settings: Settings, plan: Plan) -> RuleSource:
+    """Where rules and lists lie, with the names that rules may use."""
+    base_currency = settings.events.base_currency
+    catalogue = build_catalogue(
+        describe_features(plan, base_currency), base_currency, settings.events.extra_fields
+    )
+    return RuleSource(
+        build_texts(settings, settings.rules.path),
+        build_lists_texts(settings),
+        catalogue,
+        Mode(settings.rules.mode),
+    )
+
+
+def build_lists_texts(settings: Settings) -> Texts:
+    """The files or objects of the named lists."""
+    return build_texts(settings, settings.rules.lists, SUFFIX)
+
+
+def build_texts(settings: Settings, address: str | Path, suffix: str = "") -> Texts:
+    """The one text at *address*, or with a *suffix* all in that folder that end in it."""
+    url = str(address)
+    if isinstance(address, str) and url.startswith("s3://"):
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        prefix = f"{key.rstrip('/')}/" if suffix else key
+        return S3Texts(build_client("s3", settings), bucket, prefix, suffix)
+    path = Path(address)
+    return FileTexts(path, f"*{suffix}") if suffix else FileTexts(path.parent, path.name)
+
+
+def build_endpoints(settings: Settings, clock: Clock) -> tuple[Endpoint, Endpoint]:
+    """The fraud and the anomaly endpoint, on one client."""
+    scoring = settings.scoring
+    client = aws.client(
+        "sagemaker-runtime",
+        settings.aws,
+        connect_timeout_s=scoring.connect_timeout_ms / 1000,
+        read_timeout_s=scoring.deadline_ms / 1000,
+        max_pool_connections=scoring.threads,
+    )
+    return (
+        SageMakerEndpoint(client, scoring.fraud, "fraud", clock),
+        SageMakerEndpoint(client, scoring.anomaly, "anomaly", clock),
+    )
+
+
+def build_feature_hash_watch(
+    settings: Settings, plan: Plan, telemetry: WorkerTelemetry | None
+) -> FeatureHashWatch:
+    """What compares the feature lists of both models with *plan*."""
+    scoring = settings.scoring
+    return FeatureHashWatch(
+        EndpointTags(build_client("sagemaker", settings)),
+        {"fraud": scoring.fraud.name, "anomaly": scoring.anomaly.name},
+        plan.hash,
+        *([] if telemetry is None else [telemetry.feature_hash_compared]),
+    )
+
+
+def build_archives(settings: Settings, plan: Plan) -> Archives:
+    """The archives of both models, in files or in S3."""
+
+    def fetched(source: str, target: Path) -> Path:
+        # A client costs megabytes, which a worker without archives is spared.
+        return fetch(build_client("s3", settings), source, target)
+
+    return Archives(settings.scoring, plan, fetched)
+
+
+def build_dead_letters(settings: Settings) -> S3DeadLetters:
+    """The dead letters' bucket."""
+    letters = settings.dead_letters
+    return S3DeadLetters(build_client("s3", settings), letters.bucket, letters.prefix, _THREADS)
+
+
+def build_sink(
+    settings: Settings, telemetry: WorkerTelemetry, stack: ExitStack
+) -> FirehoseSink | None:
+    """Firehose, or None where it is switched off."""
+    if not settings.firehose.enabled:
+        return None
+    client = aws.client(
+        "firehose",
+        settings.aws,
+        connect_timeout_s=settings.firehose.timeout_s,
+        read_timeout_s=settings.firehose.timeout_s,
+        max_pool_connections=_FIREHOSE_CONNECTIONS,
+    )
+    sink = FirehoseSink(
+        client, settings.firehose, sleep=time.sleep, on_error=telemetry.firehose_failed
+    )
+    return stack.enter_context(closing(sink))
+
+
+def build_client(
+    service: Literal["kinesis", "firehose", "s3", "sagemaker"], settings: Settings
+) -> Any:
+    """A client for calls outside the latency budget."""
+    return aws.client(
+        service,
+        settings.aws,
+        connect_timeout_s=_CONNECT_TIMEOUT_S,
+        read_timeout_s=_READ_TIMEOUT_S,
+        max_pool_connections=_THREADS,
+    )
+
+
+def open_redis(settings: Settings, url: SecretStr | None, stack: ExitStack) -> Client:
+    """A connection to *url*, or to ``redis.url`` without one; *stack* closes it."""
+    address = url or settings.redis.url
+    client = connect(
+        address.get_secret_value(),
+        connect_timeout_s=settings.redis.connect_timeout_s,
+        timeout_s=settings.redis.timeout_s,
+    )
+    return stack.enter_context(closing(client))
