@@ -1,8 +1,8 @@
-"""Embedded Redis servers as a cluster: three primaries, each with a replica where asked."""
+"""Embedded Redis servers as a cluster: three primaries, replicas where asked, moving slots."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -90,6 +90,56 @@ class RedisCluster:
         for primary, replica in zip(self.clients, self.replicas, strict=True):
             command(replica, "CLUSTER", "REPLICATE", command(primary, "CLUSTER", "MYID"))
         _await(lambda: all(_linked(client) for client in self.clients))
+
+
+class Moving:
+    """One slot on its way from its primary to another."""
+
+    def __init__(self, cluster: RedisCluster, slot: int) -> None:
+        ranges = command(cluster.clients[0], "CLUSTER", "SLOTS")
+        owner = next(row[2][2] for row in ranges if row[0] <= slot <= row[1])
+        names = [command(client, "CLUSTER", "MYID") for client in cluster.clients]
+        source = names.index(owner)
+        target = (source + 1) % len(names)
+        self.slot = slot
+        self.clients = cluster.clients
+        self.source, self.target = cluster.clients[source], cluster.clients[target]
+        self._port = _port(cluster.servers[target])
+
+    def begin(self) -> None:
+        source, target = (command(each, "CLUSTER", "MYID") for each in (self.source, self.target))
+        self._set(self.target, "IMPORTING", source)
+        self._set(self.source, "MIGRATING", target)
+
+    def left(self) -> list[bytes]:
+        found: list[bytes] = command(
+            self.source, "CLUSTER", "GETKEYSINSLOT", str(self.slot), "100000"
+        )
+        return sorted(found)
+
+    def move(self, key: bytes) -> None:
+        command(self.source, "MIGRATE", "127.0.0.1", self._port, key, "0", "5000")
+
+    def end(self) -> None:
+        for key in self.left():
+            self.move(key)
+        owner = command(self.target, "CLUSTER", "MYID")
+        self._set(self.target, "NODE", owner)
+        for client in self.clients:
+            self._set(client, "NODE", owner)
+
+    def _set(self, client: redis.Redis, *words: str | bytes) -> None:
+        command(client, "CLUSTER", "SETSLOT", str(self.slot), *words)
+
+
+@contextmanager
+def a_moving_slot(cluster: RedisCluster, slot: int) -> Iterator[Moving]:
+    moving = Moving(cluster, slot)
+    moving.begin()
+    try:
+        yield moving
+    finally:
+        moving.end()
 
 
 def _port(server: RedisServer) -> str:

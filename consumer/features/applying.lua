@@ -203,6 +203,7 @@ local function observe(e, key, argument)
   if s then
     st, problem = parse(e, s)
     if problem then return problem end
+    if st.hot ~= NEVER then need_whole_slot(key) end
   else
     st = begin(e, t)
   end

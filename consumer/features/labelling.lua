@@ -30,6 +30,7 @@ local function label(e, key, argument)
   if not s then return -1 end
   local st, problem = parse(e, s)
   if problem then return problem end
+  need_whole_slot(key)
   st.key = key
   local id, states = sub(argument, 1, 8), key .. ':l:' .. (t - t % LABEL_PERIOD) / LABEL_PERIOD
   local old, was, from = call('HGET', states, id), 0, t

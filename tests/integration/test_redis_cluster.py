@@ -153,6 +153,17 @@ def test_functions_lost_by_one_primary_are_loaded_again(
         assert servers.command("alerts", "XLEN", "alerts") == 50
 
 
+def test_a_primary_without_functions_and_index_gets_both(
+    cluster: RedisCluster, client: redis.Redis, documents: RedisDocuments
+) -> None:
+    joined = cluster.clients[1]
+    joined.function_flush("SYNC")
+    (name,) = command(joined, "FT._LIST")
+    command(joined, "FT.DROPINDEX", name)
+    documents.decide([an_assessment(n) for n in range(30)])
+    assert count_documents(client) == 30
+
+
 def test_a_slot_that_moved_is_followed_and_its_commands_run_once(
     cluster: RedisCluster, client: redis.Redis
 ) -> None:

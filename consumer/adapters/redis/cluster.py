@@ -4,10 +4,11 @@ One Redis address as the primaries behind it: a single server, or those of a clu
 redis-py's own cluster client sends a command whose reply was lost again, whatever its
 retries are set to, and asks the server for the keys of every function call. Here a
 command goes to the primary of its slot, all primaries are written to before the first
-is read, and only what a server refused as MOVED, thus never ran, is sent to another.
+is read, and only what a server refused as MOVED or ASK, thus never ran, is sent to
+another. TRYAGAIN, a slot whose keys lie on two servers, is an error to wait out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -39,8 +40,9 @@ class Servers:
     """
     The primaries that *seed* leads to; whether it is a cluster is asked at the first use.
 
-    Methods raise redis.RedisError as it comes. A slot on its way to another primary
-    (ASK) counts as an error to wait out: a function cannot see keys on both sides.
+    Methods raise redis.RedisError as it comes. While a slot is on its way to another
+    primary, what is not at the one any more is asked of the other (ASK); a function
+    that needs keys on both sides is refused by the servers (see ``state.lua``).
     """
 
     def __init__(self, seed: redis.Redis) -> None:
@@ -83,17 +85,16 @@ class Servers:
         place and is not asked for again.
         """
         replies: list[Any] = [None] * len(calls)
-        waiting = tuple(range(len(calls)))
+        waiting: dict[int, redis.Redis | None] = dict.fromkeys(range(len(calls)))
         for _ in range(1 + _REDIRECTIONS):
             self._call(calls, waiting, replies)
-            moved = {
-                index: reply for index in waiting if isinstance(reply := replies[index], MovedError)
+            waiting = {
+                index: self._follow(reply)
+                for index in waiting
+                if isinstance(reply := replies[index], AskError)
             }
-            if not moved:
+            if not waiting:
                 break
-            for reply in moved.values():
-                self._follow(reply)
-            waiting = tuple(moved)
         return replies
 
     def command(self, key: str, *words: str | bytes | int) -> Any:
@@ -125,23 +126,52 @@ class Servers:
         for client in self._clients.values():
             client.close()
 
-    def _call(self, calls: Sequence[Call], waiting: Iterable[int], replies: list[Any]) -> None:
-        """Send those of *calls* whose places are *waiting*; put what comes into *replies*."""
-        places: dict[redis.Redis, list[int]] = {}
-        for index in waiting:
-            places.setdefault(self.owner(calls[index].key), []).append(index)
+    def _call(
+        self,
+        calls: Sequence[Call],
+        waiting: Mapping[int, redis.Redis | None],
+        replies: list[Any],
+    ) -> None:
+        """
+        Send those of *calls* whose places are *waiting*; put what comes into *replies*.
+
+        The value of a place is the node that an ASK named, which answers for a slot that
+        it does not own yet when ASKING stands right before.
+        """
+        places: dict[redis.Redis, list[int | None]] = {}
+        for index, named in waiting.items():
+            own = places.setdefault(named or self.owner(calls[index].key), [])
+            own += [index] if named is None else [None, index]
         answers = _exchange(
-            {client: [calls[index].words for index in own] for client, own in places.items()}
+            {
+                client: [_ASKING if index is None else calls[index].words for index in own]
+                for client, own in places.items()
+            }
         )
         for own, answer in zip(places.values(), answers, strict=True):
-            for index, reply in zip(own, answer, strict=True):
-                replies[index] = reply
+            asking: Any = None
+            for place, reply in zip(own, answer, strict=True):
                 if isinstance(reply, _MISLED):
                     self._stale = True
+                if place is None:
+                    asking = reply
+                    continue
+                # One that refuses the ASKING sends the command away, which says less.
+                refused = isinstance(reply, AskError) and isinstance(asking, Exception)
+                replies[place], asking = asking if refused else reply, None
 
-    def _follow(self, moved: MovedError) -> None:
-        """Take the word of a MOVED for its slot; the rest is asked for before the next call."""
-        self._owners[moved.slot_id] = self._client(moved.host, moved.port)
+    def _follow(self, redirection: AskError) -> redis.Redis | None:
+        """
+        Return the node that an ASK names, for this once.
+
+        The word of a MOVED is taken for its slot, and None returned; the rest of the map
+        is asked for before the next call.
+        """
+        node = self._client(redirection.host, redirection.port)
+        if not isinstance(redirection, MovedError):
+            return node
+        self._owners[redirection.slot_id] = node
+        return None
 
     def _know(self) -> None:
         """Learn the primaries, at first and after an error that may mean others."""
@@ -201,7 +231,8 @@ class Servers:
         return client
 
 
-_MISLED = (redis.ConnectionError, redis.TimeoutError, AskError, redis.ReadOnlyError)
+_ASKING: Words = ("ASKING",)
+_MISLED = (redis.ConnectionError, redis.TimeoutError, MovedError, redis.ReadOnlyError)
 
 
 def _exchange(batches: Mapping[redis.Redis, Sequence[Words]]) -> list[list[Any]]:

@@ -227,14 +227,16 @@ class RedisDocuments:
         """
         Return the reply of each call; raise the first error among them.
 
-        A server loses its functions by a restart without persistence or a failover. A call
-        that found none did nothing, so it is sent once more.
+        A server loses its functions by a restart without persistence or a failover, and
+        one that joined a cluster has neither these nor the index. A call that found none
+        did nothing, so it is sent once more.
         """
         with translated():
             replies = self._servers.call(calls)
             lost = [index for index, reply in enumerate(replies) if _is_lost(reply)]
             if lost:
                 self._load()
+                create_indexes(self._servers)
                 again = self._servers.call([calls[index] for index in lost])
                 for index, reply in zip(lost, again, strict=True):
                     replies[index] = reply

@@ -29,6 +29,8 @@ _VALUE_PERSON = b"fraudstream/v/1"
 _VALUE_BYTES = 5
 _NO_VALUE = bytes(_VALUE_BYTES)
 _PLACE = Struct("<ii")
+# How a server of a cluster refuses what need_whole_slot in state.lua asks, by its version.
+_MOVING = ("access a non local key", "during rehashing of the slot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +303,8 @@ def _checked(answer: object) -> Any:
     if not isinstance(answer, Exception):
         return answer
     message = str(answer)
+    if any(words in message for words in _MOVING):
+        message = "the keys of an entity are on their way to another server of the cluster"
     if "FRAUDSTREAM_STATE" not in message:
         raise Unavailable("redis", message) from answer
     found = message.partition("FRAUDSTREAM_STATE ")[2]
