@@ -23,7 +23,9 @@ from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
-from consumer.adapters.s3 import S3DeadLetters, S3Texts, fetch
+from consumer.adapters.s3.calls import fetch
+from consumer.adapters.s3.letters import S3DeadLetters
+from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
 from consumer.clock import Clock
 from consumer.document import DocumentFormat

@@ -12,7 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from consumer.adapters.aws import client
-from consumer.adapters.s3 import S3DeadLetters, letter_key, read_letters
+from consumer.adapters.s3.letters import S3DeadLetters, letter_key, read_letters
 from consumer.errors import Rejected, Unavailable
 from consumer.model import DeadLetter, Position, ShardId
 from consumer.ports import DeadLetterStore

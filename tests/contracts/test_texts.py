@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from consumer.adapters.aws import client
 from consumer.adapters.files import AUDIT, FileTexts
-from consumer.adapters.s3 import S3Texts
+from consumer.adapters.s3.texts import S3Texts
 from consumer.errors import Unavailable
 from consumer.ports import Texts
 from consumer.settings import Aws
