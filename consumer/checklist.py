@@ -18,7 +18,7 @@ from typing import Any
 from consumer.adapters import aws
 from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.redis.connection import Client, connect
-from consumer.adapters.redis.survey import survey_index, survey_server
+from consumer.adapters.redis.survey import survey_index, survey_servers
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
 from consumer.adapters.trial import try_bucket, try_delivery_stream, try_stream, try_table
 from consumer.checkup import (
@@ -144,9 +144,10 @@ class Checklist:
     def _redis(self) -> Sequence[Finding]:
         found: list[Finding] = []
         for subject, client, documents in self._servers():
-            facts = survey_server(client)
-            found += judge_server(subject, facts, documents=documents)
-            self._skews_s[subject] = (self._clock.now_ms() - facts.time_ms) / 1000
+            for place, facts in survey_servers(client).items():
+                name = f"{subject} {place}".rstrip()
+                found += judge_server(name, facts, documents=documents)
+                self._skews_s[name] = (self._clock.now_ms() - facts.time_ms) / 1000
         return found
 
     def _index(self) -> Sequence[Finding]:
@@ -155,12 +156,12 @@ class Checklist:
         build_stores(self._settings, self._plan, self._stack)
         client = self._servers()[-1][1]
         index = survey_index(client)
-        return [judge_index(index), *self._memory(survey_server(client), index)]
+        return [judge_index(index), *self._memory([*survey_servers(client).values()], index)]
 
-    def _memory(self, facts: ServerFacts, index: IndexFacts) -> list[Finding]:
+    def _memory(self, servers: Sequence[ServerFacts], index: IndexFacts) -> list[Finding]:
         if not self._rate:
             return []
-        return [judge_memory(facts, index, self._rate, self._settings.redis.document_ttl_s)]
+        return [judge_memory(servers, index, self._rate, self._settings.redis.document_ttl_s)]
 
     def _stream(self) -> Sequence[Finding]:
         with closing(self._aws_client("kinesis")) as client:

@@ -61,12 +61,16 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """The index of documents; ``document_bytes`` is None while too few are there to measure."""
+    """
+    The index of documents, on all *primaries*; ``document_bytes`` is None while too few
+    documents are there to measure.
+    """
 
     documents: int
     failures: int
     missing: tuple[str, ...]
     document_bytes: int | None
+    primaries: int = 1
 
 
 def from_problems(subject: str, problems: Iterable[Problem]) -> list[Finding]:
@@ -139,20 +143,32 @@ def judge_index(facts: IndexFacts) -> Finding:
             f"{facts.failures:,} documents could not be indexed; search misses them",
             "FT.INFO idx:tx names the last cause",
         )
-    return Finding("index", Level.OK, f"functions loaded, {facts.documents:,} documents indexed")
+    where = f" on {facts.primaries} primaries" if facts.primaries > 1 else ""
+    text = f"functions loaded{where}, {facts.documents:,} documents indexed"
+    return Finding("index", Level.OK, text)
 
 
-def judge_memory(facts: ServerFacts, index: IndexFacts | None, rate: float, ttl_s: int) -> Finding:
-    """Rate (transactions a second) times lifetime times bytes, against what the server may use."""
+def judge_memory(
+    servers: Sequence[ServerFacts], index: IndexFacts | None, rate: float, ttl_s: int
+) -> Finding:
+    """
+    Rate (transactions a second) times lifetime times bytes, against what *servers* may use.
+
+    Slots spread documents evenly over the primaries of a cluster, so the smallest is
+    full first.
+    """
     measured = index.document_bytes if index is not None else None
     each = measured or DOCUMENT_BYTES
     expected = round(rate * ttl_s * each)
-    limit = facts.max_bytes or facts.machine_bytes
+    each_limit = min(facts.max_bytes or facts.machine_bytes for facts in servers)
+    limit = each_limit * len(servers)
     origin = "measured" if measured else "assumed"
     text = (
         f"{rate:g}/s for {ttl_s / 3_600:g} h at {_size(each)} a document ({origin}) is "
         f"{_size(expected)}, and about 1 KB a card, of {_size(limit)}"
     )
+    if len(servers) > 1:
+        text += f" ({len(servers)} primaries of {_size(each_limit)})"
     if expected > limit:
         remedy = "more memory, or a shorter redis.document_ttl_s (above the stream's retention)"
         return Finding("memory", Level.FAIL, text, remedy)

@@ -75,13 +75,13 @@ class RedisCluster:
             first, last = index * share, min((index + 1) * share, _SLOTS) - 1
             command(client, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
         self._meet(self.clients)
-        _await(lambda: all(_has(client, b"cluster_state:ok") for client in self.clients))
+        await_condition(lambda: all(is_up(client) for client in self.clients))
 
     def _meet(self, clients: list[redis.Redis]) -> None:
         for client in clients:
             for server in self.servers:
                 command(client, "CLUSTER", "MEET", "127.0.0.1", _port(server))
-        _await(lambda: all(_knows(client, len(self.servers)) for client in clients))
+        await_condition(lambda: all(_knows(client, len(self.servers)) for client in clients))
 
     def _replicate(self) -> None:
         for _ in self.servers:
@@ -89,7 +89,7 @@ class RedisCluster:
         self._meet(self.replicas)
         for primary, replica in zip(self.clients, self.replicas, strict=True):
             command(replica, "CLUSTER", "REPLICATE", command(primary, "CLUSTER", "MYID"))
-        _await(lambda: all(_linked(client) for client in self.clients))
+        await_condition(lambda: all(_linked(client) for client in self.clients))
 
 
 class Moving:
@@ -146,8 +146,9 @@ def _port(server: RedisServer) -> str:
     return server.url.rsplit(":", 1)[1].split("/")[0]
 
 
-def _has(client: redis.Redis, word: bytes) -> bool:
-    return word in bytes(command(client, "CLUSTER", "INFO"))
+def is_up(client: redis.Redis) -> bool:
+    """Whether a node sees every slot held."""
+    return b"cluster_state:ok" in bytes(command(client, "CLUSTER", "INFO"))
 
 
 def _knows(client: redis.Redis, others: int) -> bool:
@@ -160,7 +161,8 @@ def _linked(client: redis.Redis) -> bool:
     return facts.get("slave0", {}).get("state") == "online"
 
 
-def _await(condition: Callable[[], bool]) -> None:
+def await_condition(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds, which a cluster takes seconds for at most."""
     deadline_s = time.monotonic() + _PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline_s, "the cluster did not come up"

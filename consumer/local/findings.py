@@ -5,11 +5,13 @@ import json
 import random
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import orjson
 import redis
 
+from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import PREFIX
 from consumer.adapters.redis.features import RedisFeatureStore
@@ -71,16 +73,18 @@ def read_found(
 
 
 def read_documents(client: redis.Redis) -> dict[str, dict[str, object]]:
-    """Every decision document by transaction id, found by scanning the keys."""
+    """Every decision document by transaction id, found by scanning the keys of every primary."""
     documents = {}
-    keys = sorted(client.scan_iter(match=f"{PREFIX}*", count=_PAGE))
-    for start in range(0, len(keys), _PAGE):
-        pipeline = client.pipeline(transaction=False)
-        for key in keys[start : start + _PAGE]:
-            command(pipeline, "JSON.GET", key)
-        for body in pipeline.execute():
-            document: dict[str, object] = orjson.loads(body)
-            documents[str(document["transaction_id"])] = document
+    with closing(Servers(client)) as servers:
+        for primary in servers.primaries:
+            keys = sorted(primary.scan_iter(match=f"{PREFIX}*", count=_PAGE))
+            for start in range(0, len(keys), _PAGE):
+                pipeline = primary.pipeline(transaction=False)
+                for key in keys[start : start + _PAGE]:
+                    command(pipeline, "JSON.GET", key)
+                for body in pipeline.execute():
+                    document: dict[str, object] = orjson.loads(body)
+                    documents[str(document["transaction_id"])] = document
     return documents
 
 

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ import pytest
 
 from consumer.__main__ import main
 from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.documents import RedisDocuments
+from consumer.document import DocumentFormat
+from consumer.local.findings import read_documents
 from consumer.local.resources import Resources, prepare, session
 from consumer.local.stack import Stack
+from tests.builders import an_assessment
+from tests.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
@@ -96,6 +102,43 @@ def test_a_server_that_evicts_is_refused(
         client.config_set("maxmemory-policy", "noeviction")
         client.close()
     assert found["index"]["level"] == "FAIL"
+
+
+def test_every_primary_of_a_cluster_is_looked_at(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisCluster() as cluster:
+        places = [
+            server.url.removeprefix("redis://").removesuffix("/0") for server in cluster.servers
+        ]
+        monkeypatch.setenv("FRAUDSTREAM_REDIS__URL", cluster.url)
+        documents = RedisDocuments(
+            cluster.clients[0],
+            form=DocumentFormat(("amount", "card_count_1h"), "f" * 64, "EUR"),
+            ttl_s=3600,
+            alerts_max_length=10,
+        )
+        documents.prepare()
+        with closing(documents):
+            documents.decide([an_assessment(n) for n in range(90)])
+        assert len(read_documents(cluster.clients[2])) == 90
+        cluster.clients[1].function_flush("SYNC")
+        for client in cluster.clients:
+            client.config_set("save", "3600 1")
+        found = checked(capsysbinary, 1, "--rate", "10")
+        assert {name for name in found if name.startswith("redis ")} == {
+            f"redis {place}" for place in places
+        }
+        assert found["index"]["text"] == "functions loaded on 3 primaries, 90 documents indexed"
+        assert "(measured)" in found["memory"]["text"]
+        assert "(3 primaries of" in found["memory"]["text"]
+        assert all(f"s to redis {place}" in found["clock"]["text"] for place in places)
+        assert [len(client.function_list()) for client in cluster.clients] == [2, 2, 2]
+
+        cluster.clients[2].config_set("maxmemory-policy", "allkeys-lru")
+        found = checked(capsysbinary, 1)
+        assert found[f"redis {places[2]}"]["level"] == "FAIL"
+        assert found[f"redis {places[1]}"]["level"] == "ok"
 
 
 def test_wrong_settings_end_with_2(

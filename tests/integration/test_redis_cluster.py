@@ -22,6 +22,7 @@ from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import RedisSearch, count_decisions, count_documents
+from consumer.adapters.redis.survey import survey_servers
 from consumer.document import DocumentFormat
 from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
@@ -30,7 +31,7 @@ from consumer.model import Decision, Outcome, TransactionId
 from consumer.ports import Observe
 from consumer.query import Order, Query
 from tests.builders import NOON, a_transaction, an_assessment
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import RedisCluster, await_condition, is_up
 
 FORM = DocumentFormat(("amount", "card_count_1h"), "f" * 64, "EUR")
 PLAN = parse_plan(
@@ -186,6 +187,22 @@ def test_a_slot_that_moved_is_followed_and_its_commands_run_once(
 def _move(cluster: RedisCluster, slot: int, owner: str | bytes) -> None:
     for client in cluster.clients:
         command(client, "CLUSTER", "SETSLOT", str(slot), "NODE", owner)
+
+
+def test_a_slot_that_nobody_holds_is_told(cluster: RedisCluster, client: redis.Redis) -> None:
+    slot = str(key_slot(b"nobody"))
+    with closing(Servers(client)) as servers:
+        owner = command(servers.owner("nobody"), "CLUSTER", "MYID")
+    (holder,) = [node for node in cluster.clients if command(node, "CLUSTER", "MYID") == owner]
+    assert len(survey_servers(client)) == 3
+    try:
+        for node in cluster.clients:
+            command(node, "CLUSTER", "DELSLOTS", slot)
+        with pytest.raises(Unavailable, match="1 of 16,384 slots of the cluster have no primary"):
+            survey_servers(client)
+    finally:
+        command(holder, "CLUSTER", "ADDSLOTS", slot)
+        await_condition(lambda: all(is_up(node) for node in cluster.clients))
 
 
 def test_a_lost_reply_is_sent_once_and_spares_the_other_primaries(

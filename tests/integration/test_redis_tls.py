@@ -6,11 +6,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import command, connect, translated
@@ -19,7 +20,7 @@ from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import RedisSearch, count_decisions, count_documents
-from consumer.adapters.redis.survey import survey_index, survey_server
+from consumer.adapters.redis.survey import survey_index, survey_servers
 from consumer.document import DocumentFormat
 from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
@@ -28,6 +29,7 @@ from consumer.model import Decision, LabelEffect, Outcome, TransactionId
 from consumer.ports import Observe
 from consumer.query import Query
 from tests.builders import NOON, a_label, a_transaction, an_assessment
+from tests.redis_cluster import RedisCluster, a_moving_slot, await_condition
 
 FORM = DocumentFormat(("amount", "card_count_1h"), "f" * 64, "EUR")
 PAGE = Path(__file__).parents[2] / "docs/redis.md"
@@ -146,14 +148,54 @@ def test_a_certificate_of_an_unknown_authority_is_refused(tls: TlsProxy) -> None
         client.ping()
 
 
-def test_the_documented_user_can_do_its_work_and_nothing_else(server: RedisServer) -> None:
+def test_every_node_of_a_cluster_is_reached_as_the_same_user_over_tls(
+    authority: tuple[Path, Path],
+) -> None:
+    """Nodes name the ports at which TLS ends, and let nobody in without a password."""
+    with RedisCluster() as cluster, ExitStack() as stack:
+        proxies = [
+            stack.enter_context(closing(TlsProxy(_port(server), *authority)))
+            for server in cluster.servers
+        ]
+        for node, proxy in zip(cluster.clients, proxies, strict=True):
+            command(node, *the_documented_user())
+            node.config_set("cluster-announce-port", proxy.port)
+            command(node, "ACL", "SETUSER", "default", "resetpass", ">owner")
+        ports = {proxy.port for proxy in proxies}
+        await_condition(lambda: all(_announced(node) == ports for node in cluster.clients))
+        address = f"127.0.0.1:{proxies[0].port}/0?ssl_ca_certs={authority[0]}"
+        url = f"rediss://fraudstream:secret@{address}"
+        with connect(url, connect_timeout_s=2, timeout_s=5) as client:
+            use_everything(client)
+            with closing(Servers(client)) as servers:
+                assert len(servers.primaries) == 3
+                with a_moving_slot(cluster, key_slot(b"fraudstream:9")) as moving:
+                    servers.command("fraudstream:9", "SET", "fraudstream:9", "asked")
+                assert moving.target.get("fraudstream:9") == b"asked"
+        for stranger in (f"rediss://{address}", f"rediss://fraudstream:wrong@{address}"):
+            with (
+                connect(stranger, connect_timeout_s=2, timeout_s=5) as client,
+                pytest.raises(Unavailable),
+            ):
+                use_everything(client)
+
+
+def _announced(node: redis.Redis) -> set[int]:
+    return {int(row[2][1]) for row in command(node, "CLUSTER", "SLOTS")}
+
+
+def the_documented_user() -> list[str]:
+    """The words of the command in the page, with a password."""
     found = re.search(r"^ACL SETUSER fraudstream [^`]*", PAGE.read_text("utf-8"), re.MULTILINE)
     assert found is not None
-    words = found[0].replace("PASSWORD", "secret").split()
+    return found[0].replace("PASSWORD", "secret").split()
+
+
+def test_the_documented_user_can_do_its_work_and_nothing_else(server: RedisServer) -> None:
     with connect(server.url, connect_timeout_s=2, timeout_s=2) as owner:
         owner.flushall()
         owner.function_flush()
-        command(owner, *words)
+        command(owner, *the_documented_user())
     url = server.url.replace("redis://", "redis://fraudstream:secret@")
     with connect(url, connect_timeout_s=2, timeout_s=2) as client:
         use_everything(client)
@@ -199,7 +241,8 @@ def use_everything(client: redis.Redis) -> None:
     assert search.search(Query(card="card_1")).total == 2
     assert search.read(TransactionId("tx_1")) is not None
     assert survey_index(client).documents == 2
-    assert survey_server(client).modules >= {"rejson", "search"}
+    for facts in survey_servers(client).values():
+        assert facts.modules >= {"rejson", "search"}
 
 
 def an_effect(number: int) -> LabelEffect:

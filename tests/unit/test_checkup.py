@@ -67,7 +67,7 @@ def test_a_server_of_entity_state_alone_needs_no_modules() -> None:
 
 
 def test_memory_is_rate_times_lifetime_times_bytes() -> None:
-    finding = judge_memory(SERVER, INDEX, rate=1, ttl_s=3_600)
+    finding = judge_memory([SERVER], INDEX, rate=1, ttl_s=3_600)
     assert finding.level is Level.OK
     assert "18 MB" in finding.text
     assert DOCUMENT_BYTES * 3_600 == 18_000_000
@@ -75,7 +75,7 @@ def test_memory_is_rate_times_lifetime_times_bytes() -> None:
 
 
 def test_what_was_measured_is_believed_over_what_was_assumed() -> None:
-    finding = judge_memory(SERVER, replace(INDEX, document_bytes=2_000), rate=1, ttl_s=3_600)
+    finding = judge_memory([SERVER], replace(INDEX, document_bytes=2_000), rate=1, ttl_s=3_600)
     assert "2 KB a document (measured) is 7.2 MB" in finding.text
 
 
@@ -85,13 +85,21 @@ def test_what_was_measured_is_believed_over_what_was_assumed() -> None:
 )
 def test_memory_that_does_not_suffice_is_told(max_bytes: int, level: Level) -> None:
     server = replace(SERVER, max_bytes=max_bytes)
-    finding = judge_memory(server, None, rate=1_000, ttl_s=3_600)
+    finding = judge_memory([server], None, rate=1_000, ttl_s=3_600)
     assert finding.level is level
     assert bool(finding.remedy) == (level is not Level.OK)
 
 
+def test_the_smallest_primary_of_a_cluster_is_full_first() -> None:
+    servers = [replace(SERVER, max_bytes=size * GB) for size in (100, 5, 100)]
+    finding = judge_memory(servers, None, rate=1_000, ttl_s=3_600)
+    assert finding.level is Level.FAIL
+    assert "of 15 GB (3 primaries of 5 GB)" in finding.text
+
+
 def test_an_index_of_another_version_or_with_failures_is_a_warning() -> None:
     assert judge_index(INDEX).level is Level.OK
+    assert "on 3 primaries" in judge_index(replace(INDEX, primaries=3)).text
     assert "device" in judge_index(replace(INDEX, missing=("device",))).text
     assert judge_index(replace(INDEX, failures=3)).level is Level.WARN
 

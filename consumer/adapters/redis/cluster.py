@@ -65,6 +65,15 @@ class Servers:
         self._know()
         return self._primaries
 
+    def demand_all_slots(self) -> None:
+        """Raise ClusterDownError where a slot of a cluster has no primary."""
+        self._know()
+        lost = sum(owner is None for owner in self._owners)
+        if lost:
+            self._stale = True
+            message = f"{lost:,} of {len(self._owners):,} slots of the cluster have no primary"
+            raise ClusterDownError(message)
+
     def owner(self, key: str | bytes) -> redis.Redis:
         """Return the client of the primary that holds *key*."""
         self._know()

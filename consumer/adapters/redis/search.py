@@ -35,7 +35,7 @@ def count_decisions(client: redis.Redis) -> dict[str, int]:
 def _count(servers: Servers, question: str) -> int:
     # The first key as well, since it tells whether a primary answers for others too.
     words = ("FT.SEARCH", INDEX, question, "SORTBY", "time", "NOCONTENT", "LIMIT", "0", "1")
-    return sum(int(reply[b"total_results"]) for reply in _ask(servers, words))
+    return sum(int(reply[b"total_results"]) for reply in ask(servers, words))
 
 
 class RedisSearch:
@@ -93,7 +93,7 @@ class RedisSearch:
         """
         first = replace(query, offset=0, limit=query.offset + query.limit)
         words = (*build_search(first), "NOCONTENT", "WITHSORTKEYS", *words[-2:])
-        replies = _ask(self._servers, words)
+        replies = ask(self._servers, words)
         found = [result for reply in replies for result in reply[b"results"]]
         found.sort(key=partial(_rank, ascending=query.ascending))
         keys = [result[b"id"].decode() for result in found[query.offset :][: query.limit]]
@@ -108,7 +108,7 @@ class RedisSearch:
         )
 
 
-def _ask(servers: Servers, words: Words) -> list[Any]:
+def ask(servers: Servers, words: Words) -> list[Any]:
     """
     Return what every primary found of its own; one reply where the servers coordinate.
 
