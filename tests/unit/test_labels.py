@@ -1,13 +1,11 @@
 """Labels reach their document and, once for all, the state of their entities."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from consumer.document import DocumentFormat
-from consumer.errors import Unavailable
 from consumer.labels import Labels
 from consumer.model import Label, LabelEffect, LabelOutcome
 from consumer.patience import Patience
@@ -15,31 +13,18 @@ from tests.builders import NOON, a_label, an_assessment
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import FakeDocuments
 from tests.fakes.features import FakeFeatures
+from tests.fakes.labels import FakeFeatureLabels
 
 LIFETIME_MS = 172_800_000
 NOW_MS = int(NOON.timestamp() * 1000)
 KEYS = {"card_id": "card_1", "merchant_id": "merchant_1"}
 
 
-class KeptEffects:
-    """What entity state was told; ``fail`` makes the next calls unavailable."""
-
-    def __init__(self) -> None:
-        self.effects: list[LabelEffect] = []
-        self.failures = 0
-
-    def label(self, effects: Sequence[LabelEffect]) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise Unavailable("redis", "told to fail")
-        self.effects += effects
-
-
 class Bench:
     def __init__(self) -> None:
         clock = FakeClock()
         self.documents = FakeDocuments(DocumentFormat(FakeFeatures.names, "f" * 64, "EUR"))
-        self.state = KeptEffects()
+        self.state = FakeFeatureLabels()
         patience = Patience(clock, clock.sleep, 5.0, lambda _error, _waited: None)
         self.labels = Labels(self.documents, self.state, patience, LIFETIME_MS)
         self.blind = Labels(self.documents, None, patience, LIFETIME_MS)
