@@ -21,7 +21,7 @@ import consumer
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.second_assessments import SecondAssessments
-from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
+from consumer.adapters.resources import check_buckets, check_delivery_stream, check_stream
 from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
 from consumer.engine import Engine
@@ -165,7 +165,7 @@ def _look_at_stream(settings: Settings) -> list[Problem]:
 
 
 def _look_at_bucket(settings: Settings) -> list[Problem]:
-    return check_bucket(build_client("s3", settings), settings)
+    return check_buckets(build_client("s3", settings), settings)
 
 
 def _look_at_firehose(settings: Settings) -> list[Problem]:

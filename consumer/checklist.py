@@ -80,6 +80,7 @@ class Checklist:
             ("stream", self._stream, _AWS_REMEDY),
             ("leases", self._leases, _AWS_REMEDY),
             ("firehose", self._firehose, _AWS_REMEDY),
+            ("spill", self._spill, _AWS_REMEDY),
             ("dead letters", self._dead_letters, _AWS_REMEDY),
             ("endpoints", self._endpoints, _AWS_REMEDY),
             ("archives", self._archives, _AWS_REMEDY),
@@ -197,18 +198,33 @@ class Checklist:
             ]
         return [Finding("firehose", Level.OK, text)]
 
+    def _spill(self) -> Sequence[Finding]:
+        firehose = self._settings.firehose
+        if not firehose.enabled:
+            return []
+        spill = firehose.spill
+        if spill.bucket is None:
+            text = "switched off: while Firehose takes no rows, shards wait and then stop"
+            remedy = "firehose.spill.bucket: the bucket that the delivery stream writes to"
+            return [Finding("spill", Level.WARN, text, remedy)]
+        return self._bucket("spill", "firehose.spill.bucket", spill.bucket, spill.prefix)
+
     def _dead_letters(self) -> Sequence[Finding]:
         letters = self._settings.dead_letters
-        key = f"{letters.prefix}fraudstream-check-{uuid.uuid4().hex}"
+        return self._bucket("dead letters", "dead_letters.bucket", letters.bucket, letters.prefix)
+
+    def _bucket(self, subject: str, setting: str, bucket: str, prefix: str) -> Sequence[Finding]:
+        """Put an object below *prefix* and delete it; *setting* names the bucket."""
+        key = f"{prefix}fraudstream-check-{uuid.uuid4().hex}"
         with closing(self._aws_client("s3")) as client:
-            if problems := check_bucket(client, self._settings):
-                return from_problems("dead letters", problems)
-            deleted = try_bucket(client, letters.bucket, key)
-        place = f"s3://{letters.bucket}/{letters.prefix}"
+            if problems := check_bucket(client, setting, bucket):
+                return from_problems(subject, problems)
+            deleted = try_bucket(client, bucket, key)
+        place = f"s3://{bucket}/{prefix}"
         if not deleted:
             remedy = f"delete {key}; the daemon itself never deletes"
-            return [Finding("dead letters", Level.WARN, f"{place}: written, not deleted", remedy)]
-        return [Finding("dead letters", Level.OK, f"{place} can be written")]
+            return [Finding(subject, Level.WARN, f"{place}: written, not deleted", remedy)]
+        return [Finding(subject, Level.OK, f"{place} can be written")]
 
     def _endpoints(self) -> Sequence[Finding]:
         if self._plan is None:

@@ -26,7 +26,13 @@ class Contradiction:
 
 def find_contradictions(settings: Settings) -> list[Contradiction]:
     """Find every contradiction in *settings*, in the order of the sections."""
-    return [*_kcl(settings), *_redis(settings), *_scoring(settings), *_daemon(settings)]
+    return [
+        *_kcl(settings),
+        *_redis(settings),
+        *_scoring(settings),
+        *_firehose(settings),
+        *_daemon(settings),
+    ]
 
 
 def _kcl(settings: Settings) -> Iterator[Contradiction]:
@@ -79,6 +85,17 @@ def _redis(settings: Settings) -> Iterator[Contradiction]:
             str(redis.document_ttl_s),
             f"more than {SHORTEST_RETENTION_S}, the shortest retention of a Kinesis stream: a "
             "record must not outlive its decision",
+        )
+
+
+def _firehose(settings: Settings) -> Iterator[Contradiction]:
+    after_s, limit_s = settings.firehose.spill.after_s, settings.redis.outage_limit_s
+    if settings.firehose.spill.bucket and after_s >= limit_s:
+        yield Contradiction(
+            "firehose.spill.after_s",
+            ("redis.outage_limit_s",),
+            f"{after_s:g}",
+            f"less than redis.outage_limit_s ({limit_s:g}), the longest that a worker waits",
         )
 
 

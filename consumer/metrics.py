@@ -64,6 +64,10 @@ EXPLANATIONS = "fraudstream_explanations_total"
 # (an alert was sent), same, milder, unwritten (the document is gone, or was assessed before),
 # dropped (too many waited, or too long, or the worker left).
 SECOND_ASSESSMENTS = "fraudstream_second_assessments_total"
+# Rows that Firehose did not take in time and that were stored in S3 beside its output.
+SPILLED_ROWS = "fraudstream_spilled_rows_total"
+# Whether rows go to S3 instead of Firehose: 1 while they do; the worst of the workers.
+SPILLING = "fraudstream_spilling"
 # Times the KCL and all its workers were ended and started again, by cause.
 RESTARTS = "fraudstream_restarts_total"
 # Transactions in which a rule found what it looks for, by rule and mode: live or shadow.
@@ -130,6 +134,8 @@ class Metrics:
         self.second_assessments = counter(
             SECOND_ASSESSMENTS, "Second assessments by what they say of the decision", "outcome"
         )
+        self.spilled_rows = counter(SPILLED_ROWS, "Rows stored in S3 instead of Firehose")
+        self.spilling = worst(SPILLING, "1 while rows go to S3 instead of Firehose")
         self.feature_hash_mismatch = worst(
             FEATURE_HASH_MISMATCH, "1 for a model of other features", "endpoint"
         )

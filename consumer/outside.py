@@ -25,9 +25,10 @@ from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.s3.calls import fetch
 from consumer.adapters.s3.letters import S3DeadLetters
+from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
-from consumer.clock import Clock
+from consumer.clock import Clock, SystemClock
 from consumer.document import DocumentFormat
 from consumer.feature_hash import FeatureHashWatch
 from consumer.features.plan import Plan
@@ -49,6 +50,7 @@ from consumer.rules.lists import SUFFIX
 from consumer.rules.source import RuleSource
 from consumer.rules.specification import Mode
 from consumer.settings import Settings
+from consumer.spill import Spill
 from consumer.telemetry import WorkerTelemetry
 
 _CONNECT_TIMEOUT_S = 2.0
@@ -255,9 +257,22 @@ def build_sink(
         max_pool_connections=_FIREHOSE_CONNECTIONS,
     )
     sink = FirehoseSink(
-        client, settings.firehose, sleep=time.sleep, on_error=telemetry.firehose_failed
+        client,
+        settings.firehose,
+        sleep=time.sleep,
+        on_error=telemetry.firehose_failed,
+        spill=build_spill(settings, telemetry, SystemClock()),
     )
     return stack.enter_context(closing(sink))
+
+
+def build_spill(settings: Settings, telemetry: WorkerTelemetry, clock: Clock) -> Spill | None:
+    """The way around Firehose, or None where no bucket is named."""
+    spill = settings.firehose.spill
+    if spill.bucket is None:
+        return None
+    rows = S3Rows(build_client("s3", settings), spill.bucket, spill.prefix)
+    return Spill(rows, after_s=spill.after_s, clock=clock, watcher=telemetry)
 
 
 def build_client(

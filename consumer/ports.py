@@ -138,7 +138,20 @@ class DecisionSink(Protocol):
     def publish(self, documents: Sequence[bytes]) -> "Future[None]":
         """
         Send the rows of *documents*. The future ends when every row is
-        acknowledged, or with Unavailable when the retries are used up.
+        acknowledged, or stored beside what was delivered, or with Unavailable
+        when that cannot be.
+        """
+        ...
+
+
+class RowStore(Protocol):
+    """Where rows go that Firehose does not take."""
+
+    def put(self, rows: bytes) -> None:
+        """
+        Store *rows*, whole lines and at least one, beside what Firehose delivers.
+
+        Storing the same rows again changes nothing. Raises Unavailable.
         """
         ...
 

@@ -344,6 +344,24 @@ class RulesSettings(Section):
     )
 
 
+class SpillSettings(Section):
+    """Where rows go while Firehose takes none: S3, beside what it delivers."""
+
+    bucket: str | None = Field(
+        None,
+        description="The bucket that the delivery stream writes to; empty turns it off, and an "
+        "outage of Firehose is waited out in place",
+    )
+    prefix: str = Field(
+        "decisions/",
+        description="Key prefix, that of the delivery stream, so that one table reads both; the "
+        "hour follows as YYYY/MM/DD/HH/",
+    )
+    after_s: Seconds = Field(
+        30.0, description="How long Firehose may refuse rows before they go to the bucket"
+    )
+
+
 class Firehose(Section):
     """Where decisions go for analytics."""
 
@@ -352,8 +370,12 @@ class Firehose(Section):
     record_bytes: Annotated[int, Field(ge=1_024, le=1_000_000)] = Field(
         262_144, description="Rows are packed into records of about this size"
     )
-    attempts: Annotated[int, Field(ge=1)] = Field(8, description="Sends of a failed record at most")
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        8,
+        description="Sends of a failed record at most; with a spill it is sent until that opens",
+    )
     timeout_s: Seconds = Field(5.0, description="Longest wait for an answer")
+    spill: SpillSettings = SpillSettings()
 
 
 class DeadLetters(Section):

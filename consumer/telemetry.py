@@ -83,6 +83,19 @@ class WorkerTelemetry:
         self._metrics.dependency_errors.labels("firehose", cause).inc()
         self._log.warning("firehose failed", cause=cause)
 
+    def spilling_changed(self, begun: bool) -> None:  # noqa: FBT001 - a hook
+        """Rows go to S3 instead of Firehose from now on, or no longer do."""
+        self._metrics.spilling.set(1 if begun else 0)
+        if begun:
+            self._log.error("firehose takes no rows: they go to S3")
+        else:
+            self._log.warning("firehose takes rows again")
+
+    def rows_spilled(self, rows: int) -> None:
+        """*rows* were stored in S3 instead of Firehose."""
+        self._metrics.spilled_rows.inc(rows)
+        self._log.warning("rows spilled", rows=rows)
+
     def endpoint_answered(self, endpoint: str, seconds: float) -> None:
         """A request to a model ended, well or not, after *seconds*."""
         self._metrics.endpoint_seconds.labels(endpoint).observe(seconds)

@@ -5,6 +5,7 @@ Firehose bills each record in steps of 5 KB, so several rows share a record; a
 newline ends each row, because Firehose joins records without one. A 200 answer
 may still carry failed records: those alone are sent again. What was accepted
 but whose answer was lost is sent twice, which readers remove by prediction_id.
+With a spill, what Firehose does not take in time goes there.
 """
 
 import random
@@ -28,6 +29,7 @@ from consumer.patience import Sleep
 from consumer.pool import BoundedPool
 from consumer.row import build_row
 from consumer.settings import Firehose
+from consumer.spill import Spill
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -59,6 +61,8 @@ class FirehoseSink:
 
     ``on_error(cause)`` hears of every failed attempt: the error code of the
     service, ``timeout`` or ``connection``. It is called from the threads.
+    Without a *spill* a record that has failed ``firehose.attempts`` times fails the
+    publication; with one it is sent until the spill opens, and goes there.
     """
 
     def __init__(
@@ -68,21 +72,23 @@ class FirehoseSink:
         *,
         sleep: Sleep,
         on_error: Callable[[str], None],
+        spill: Spill | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._sleep = sleep
         self._on_error = on_error
+        self._spill = spill
         self._pool = BoundedPool("firehose", threads=_THREADS, waiting=_WAITING)
 
     def publish(self, documents: Sequence[bytes]) -> Future[None]:
         """
         Send the rows of *documents*; never blocks.
 
-        The future ends when every row is acknowledged. It ends with Unavailable
-        when a record has failed as often as ``firehose.attempts`` says, or when
-        too many publications wait, and with Rejected for a row above Firehose's
-        limit, which ``events.max_size_bytes`` keeps far away.
+        The future ends when every row is acknowledged or spilled. It ends with
+        Unavailable when one was neither or when too many publications wait, and with
+        Rejected for a row above Firehose's limit, which ``events.max_size_bytes``
+        keeps far away.
         """
         kept = tuple(documents)
         future = self._pool.submit(lambda: self._send_all(kept))
@@ -98,26 +104,50 @@ class FirehoseSink:
     def _send_all(self, documents: Sequence[bytes]) -> None:
         records = pack(map(build_row, documents), self._settings.record_bytes)
         for batch in cut(records):
-            self._send(batch)
+            if self._spill is None:
+                self._send(batch)
+            else:
+                self._send_or_spill(batch, self._spill)
 
     def _send(self, batch: list[bytes]) -> None:
-        """Send *batch* and again what failed of it, with growing pauses (full jitter)."""
+        """Send *batch* and again what failed of it, as often as the settings say."""
         left = batch
-        pause_s = _FIRST_PAUSE_S
-        for attempt in range(1, self._settings.attempts + 1):
+        for attempt, pause_s in enumerate(_pauses_s(), start=1):
             failure = self._put(left)
             if failure is None:
                 return
-            self._on_error(failure.cause)
             if attempt == self._settings.attempts:
                 message = f"{len(failure.records)} records refused, the last time {failure.cause}"
                 raise Unavailable("firehose", message) from failure.error
             left = failure.records
-            self._sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, not a secret
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            self._sleep(pause_s)
+
+    def _send_or_spill(self, batch: list[bytes], spill: Spill) -> None:
+        """Send *batch* and again what failed of it, until *spill* opens and takes the rest."""
+        left = batch
+        started_s = spill.now_s()
+        for pause_s in _pauses_s():
+            if spill.is_open():
+                break
+            failure = self._put(left)
+            if failure is None:
+                spill.accepted()
+                return
+            left = failure.records
+            spill.refused(started_s)
+            if spill.is_open():
+                break
+            self._sleep(pause_s)
+        spill.put(left)
 
     def _put(self, records: list[bytes]) -> _Failure | None:
         """Send *records* once; return what was not acknowledged, or None."""
+        failure = self._attempt(records)
+        if failure is not None:
+            self._on_error(failure.cause)
+        return failure
+
+    def _attempt(self, records: list[bytes]) -> _Failure | None:
         try:
             response = self._client.put_record_batch(
                 DeliveryStreamName=self._settings.stream_name,
@@ -140,6 +170,14 @@ class FirehoseSink:
                 failed.append(record)
                 cause = (answer or {}).get("ErrorCode", cause)
         return _Failure(failed, cause) if failed else None
+
+
+def _pauses_s() -> Iterator[float]:
+    """Growing pauses with full jitter, without end."""
+    longest_s = _FIRST_PAUSE_S
+    while True:
+        yield random.uniform(0, longest_s)  # noqa: S311 - jitter, not a secret
+        longest_s = min(longest_s * 2, _LONGEST_PAUSE_S)
 
 
 def pack(rows: Iterable[bytes], record_bytes: int) -> Iterator[bytes]:

@@ -51,10 +51,18 @@ def check_delivery_stream(firehose: "FirehoseClient", settings: Settings) -> lis
     )
 
 
-def check_bucket(s3: "S3Client", settings: Settings) -> list[Problem]:
-    """Say whether the dead letters' bucket is missing. Raises Unavailable."""
-    name = settings.dead_letters.bucket
-    missing = Problem("settings", "dead_letters.bucket", name, "the name of an existing bucket")
+def check_buckets(s3: "S3Client", settings: Settings) -> list[Problem]:
+    """Say whether the bucket of dead letters or that of spilled rows is missing. As above."""
+    problems = check_bucket(s3, "dead_letters.bucket", settings.dead_letters.bucket)
+    spill = settings.firehose.spill.bucket
+    if settings.firehose.enabled and spill is not None:
+        problems += check_bucket(s3, "firehose.spill.bucket", spill)
+    return problems
+
+
+def check_bucket(s3: "S3Client", key: str, name: str) -> list[Problem]:
+    """Say whether the bucket that the setting *key* names is missing. Raises Unavailable."""
+    missing = Problem("settings", key, name, "the name of an existing bucket")
     return _ask("s3", lambda: s3.head_bucket(Bucket=name), missing)
 
 

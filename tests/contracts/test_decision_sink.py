@@ -1,10 +1,13 @@
-"""The decision sink's promises, on the fake and on Firehose over a real socket."""
+"""The decision sink's promises, on the fake, on Firehose over a socket and on its spill in S3."""
 
+import re
 from collections.abc import Iterator
-from typing import Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 import pytest
+from moto.server import ThreadedMotoServer
 
 from consumer.adapters.aws import client
 from consumer.adapters.firehose import (
@@ -14,16 +17,24 @@ from consumer.adapters.firehose import (
     cut,
     pack,
 )
+from consumer.adapters.s3.rows import S3Rows, rows_key
 from consumer.document import DocumentFormat, build_document
 from consumer.errors import Rejected, Unavailable
 from consumer.ports import DecisionSink
+from consumer.row import build_row
 from consumer.settings import Aws, Firehose
+from consumer.spill import PROBE_S, Spill
 from tests import firehose_server as server
-from tests.builders import a_transaction, an_assessment
+from tests.builders import a_transaction, an_assessment, an_origin
 from tests.fakes.clock import FakeClock
 from tests.fakes.decision_sink import FakeSink
 from tests.firehose_server import FirehoseServer
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NUMBERS = count()
+AFTER_S = 30.0
 FORM = DocumentFormat(
     feature_names=("amount", "card_count_1h"), feature_hash="f" * 64, base_currency="EUR"
 )
@@ -68,9 +79,9 @@ class InMemory:
 
 
 class OnSocket:
-    def __init__(self, remote: FirehoseServer) -> None:
+    def __init__(self, remote: FirehoseServer, clock: FakeClock, spill: Spill | None) -> None:
         self.remote = remote
-        self.clock = FakeClock()
+        self.clock = clock
         self.errors: list[str] = []
         firehose = client(
             "firehose",
@@ -80,7 +91,7 @@ class OnSocket:
             max_pool_connections=2,
         )
         self.sink = FirehoseSink(
-            firehose, SETTINGS, sleep=self.clock.sleep, on_error=self.errors.append
+            firehose, SETTINGS, sleep=self.clock.sleep, on_error=self.errors.append, spill=spill
         )
         self.port: DecisionSink = self.sink
 
@@ -89,6 +100,82 @@ class OnSocket:
 
     def arrived(self) -> list[str]:
         return ids(b"".join(self.remote.accepted))
+
+
+class Spilling(OnSocket):
+    """Firehose that takes nothing, in front of an S3 that does."""
+
+    def __init__(self, remote: FirehoseServer, clock: FakeClock, store: "S3Store") -> None:
+        remote.always(server.fail(400, "ResourceNotFoundException"))
+        self.store = store
+        self.watcher = Heard()
+        self.spill = Spill(store, after_s=AFTER_S, clock=clock, watcher=self.watcher)
+        super().__init__(remote, clock, self.spill)
+
+    def fail_next(self) -> None:
+        self.store.failures = 1
+
+    def arrived(self) -> list[str]:
+        return ids(b"".join(self.store.objects().values())) + super().arrived()
+
+
+class Heard:
+    """Keeps what a spill says of itself."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.changes: list[bool] = []
+
+    def rows_spilled(self, rows: int) -> None:
+        self.rows.append(rows)
+
+    def spilling_changed(self, begun: bool) -> None:  # noqa: FBT001 - as the protocol has it
+        self.changes.append(begun)
+
+
+class S3Store:
+    """Rows in an S3 over HTTP, which may be told to fail first."""
+
+    def __init__(self, s3: "S3Client", bucket: str) -> None:
+        self.s3 = s3
+        self.bucket = bucket
+        self.rows = S3Rows(s3, bucket, "decisions/")
+        self.failures = 0
+
+    def put(self, rows: bytes) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("s3", "put_object: told to fail")
+        self.rows.put(rows)
+
+    def objects(self) -> dict[str, bytes]:
+        """Key → content."""
+        found = self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return {
+            entry["Key"]: self.s3.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"].read()
+            for entry in found
+        }
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator["S3Client"]:
+    remote = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    remote.start()
+    host, port = remote.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("NO_PROXY", host)
+        made = client(
+            "s3",
+            Aws(endpoint_url=f"http://{host}:{port}"),
+            connect_timeout_s=5,
+            read_timeout_s=10,
+            max_pool_connections=4,
+        )
+        yield made
+        made.close()
+    remote.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -100,16 +187,26 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def firehose() -> Iterator[OnSocket]:
     with FirehoseServer() as remote:
-        socket = OnSocket(remote)
+        socket = OnSocket(remote, FakeClock(), None)
         yield socket
         socket.sink.close()
 
 
-@pytest.fixture(params=["fake", "firehose"])
+@pytest.fixture
+def spilling(s3: "S3Client") -> Iterator[Spilling]:
+    bucket = f"decisions-{next(NUMBERS)}"
+    s3.create_bucket(Bucket=bucket)
+    with FirehoseServer() as remote:
+        behind = Spilling(remote, FakeClock(), S3Store(s3, bucket))
+        yield behind
+        behind.sink.close()
+
+
+@pytest.fixture(params=["fake", "firehose", "spilling"])
 def behind(request: pytest.FixtureRequest) -> Behind:
     if request.param == "fake":
         return InMemory()
-    on_socket: OnSocket = request.getfixturevalue("firehose")
+    on_socket: OnSocket = request.getfixturevalue(request.param)
     return on_socket
 
 
@@ -202,3 +299,85 @@ def test_batches_keep_both_limits_of_the_service() -> None:
     quarter = b"x" * (BATCH_LIMIT_BYTES // 4)
     assert [len(batch) for batch in cut([quarter] * 5)] == [4, 1]
     assert list(cut([])) == []
+
+
+def test_rows_that_firehose_refuses_for_too_long_lie_in_s3(spilling: Spilling) -> None:
+    spilling.port.publish(documents(1, 2)).result(timeout=10)
+
+    ((key, rows),) = spilling.store.objects().items()
+    assert ids(rows) == ["tx_1", "tx_2"]
+    assert re.fullmatch(
+        r"decisions/2026/06/01/12/spill-shardId-000000000000-1_0-2_0-[0-9a-f]{16}\.ndjson", key
+    )
+    assert sum(spilling.clock.pauses) >= AFTER_S
+    assert spilling.watcher.changes == [True]
+    assert spilling.watcher.rows == [2]
+
+
+def test_what_is_sent_for_less_than_that_waits_for_firehose(spilling: Spilling) -> None:
+    refusals = [server.fail(503, "ServiceUnavailableException")] * 5
+    spilling.remote.plan(*refusals)
+    spilling.remote.always(server.accept)
+    spilling.port.publish(documents(1)).result(timeout=10)
+
+    assert spilling.store.objects() == {}
+    assert ids(b"".join(spilling.remote.accepted)) == ["tx_1"]
+    assert spilling.watcher.changes == []
+
+
+def test_only_what_was_not_taken_is_spilled(spilling: Spilling) -> None:
+    spilling.remote.always(server.refuse(0))
+    spilling.port.publish(documents(*range(8))).result(timeout=10)
+
+    spilled = ids(b"".join(spilling.store.objects().values()))
+    accepted = ids(b"".join(spilling.remote.accepted))
+    assert spilled
+    assert sorted(spilled + accepted) == sorted(f"tx_{number}" for number in range(8))
+
+
+def test_an_open_spill_asks_firehose_now_and_then_and_gives_way_to_it(spilling: Spilling) -> None:
+    spilling.port.publish(documents(1)).result(timeout=10)
+    calls = len(spilling.remote.calls)
+    for number in (2, 3):
+        spilling.port.publish(documents(number)).result(timeout=10)
+    assert len(spilling.remote.calls) == calls
+
+    spilling.clock.sleep(PROBE_S)
+    spilling.port.publish(documents(4)).result(timeout=10)
+    assert len(spilling.remote.calls) == calls + 1
+    assert len(spilling.store.objects()) == 4
+
+    spilling.remote.always(server.accept)
+    spilling.port.publish(documents(5)).result(timeout=10)
+    spilling.clock.sleep(PROBE_S)
+    for number in (6, 7):
+        spilling.port.publish(documents(number)).result(timeout=10)
+    assert ids(b"".join(spilling.remote.accepted)) == ["tx_6", "tx_7"]
+    assert spilling.watcher.changes == [True, False]
+    assert spilling.watcher.rows == [1] * 5
+
+
+def test_a_spill_that_refuses_lets_the_next_batch_ask_firehose(spilling: Spilling) -> None:
+    spilling.fail_next()
+    with pytest.raises(Unavailable, match="nor does its spill: s3: put_object") as failure:
+        spilling.port.publish(documents(1)).result(timeout=10)
+    assert failure.value.dependency == "firehose"
+
+    spilling.remote.always(server.accept)
+    spilling.port.publish(documents(1)).result(timeout=10)
+    assert ids(b"".join(spilling.remote.accepted)) == ["tx_1"]
+    assert spilling.watcher.changes == [True, False]
+
+
+def test_a_batch_that_is_delivered_again_overwrites_its_object(spilling: Spilling) -> None:
+    for _ in range(2):
+        spilling.port.publish(documents(1, 2)).result(timeout=10)
+
+    assert spilling.arrived() == ["tx_1", "tx_2"]
+
+
+def test_rows_from_elsewhere_than_a_shard_are_named_by_their_source() -> None:
+    origin = an_origin(1, source="rest", shard_id=None, position=None)
+    row = build_row(build_document(an_assessment(1, origin=origin), FORM))
+
+    assert re.fullmatch(r"d/2026/06/01/12/spill-rest-[0-9a-f]{16}\.ndjson", rows_key("d/", row))

@@ -63,6 +63,7 @@ def test_everything_is_looked_at_though_the_endpoints_do_not_answer(
     assert "5 KB a document (assumed)" in found["memory"]["text"]
     assert "none yet" in found["leases"]["text"]
     assert all(each["remedy"] for each in found.values() if each["level"] != "ok")
+    assert found["spill"]["level"] == "warn"
     objects = session(stack.aws_url).client("s3").list_objects_v2(Bucket="fraudstream-dead-letters")
     assert objects["KeyCount"] == 0
 
@@ -73,10 +74,12 @@ def test_what_is_missing_is_named_with_its_setting(
     monkeypatch.setenv("FRAUDSTREAM_KCL__STREAM_NAME", "nobody")
     monkeypatch.setenv("FRAUDSTREAM_FIREHOSE__STREAM_NAME", "nothing")
     monkeypatch.setenv("FRAUDSTREAM_DEAD_LETTERS__BUCKET", "nowhere")
+    monkeypatch.setenv("FRAUDSTREAM_FIREHOSE__SPILL__BUCKET", "nohow")
     monkeypatch.setenv("FRAUDSTREAM_KCL__JAVA", "/bin/true")
     found = checked(capsysbinary, 1)
     assert found["stream"]["text"] == "kcl.stream_name: nobody"
     assert found["firehose"]["text"] == "firehose.stream_name: nothing"
+    assert found["spill"]["text"] == "firehose.spill.bucket: nohow"
     assert found["dead letters"]["text"] == "dead_letters.bucket: nowhere"
     assert "does not tell its version" in found["java"]["text"]
 

@@ -259,6 +259,10 @@ def test_an_unknown_key_never_shows_its_value(tmp_path: Path) -> None:
             {"REDIS__WAIT_TIMEOUT_MS": "2000", "REDIS__WAIT_REPLICAS": "1"},
             "redis.wait_timeout_ms",
         ),
+        (
+            {"FIREHOSE__SPILL__AFTER_S": "120", "FIREHOSE__SPILL__BUCKET": "analytics"},
+            "firehose.spill.after_s",
+        ),
         ({"REDIS__DOCUMENT_TTL_S": "86400"}, "redis.document_ttl_s"),
         ({"SCORING__ANOMALY__NAME": "fraudstream-fraud"}, "scoring.anomaly.name"),
         ({"SCORING__CONNECT_TIMEOUT_MS": "251"}, "scoring.connect_timeout_ms"),
