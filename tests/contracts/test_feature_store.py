@@ -14,6 +14,7 @@ from consumer.local.redis_server import RedisServer
 from consumer.model import Applied, TransactionId
 from consumer.ports import FeatureStore, Observe
 from tests.builders import NOON, a_transaction
+from tests.fakes.entities import FakeEntities
 from tests.fakes.features import FakeFeatures
 from tests.redis_cluster import RedisCluster
 
@@ -38,8 +39,8 @@ class Store(Protocol):
 
 
 class InMemory:
-    def __init__(self) -> None:
-        self.fake = FakeFeatures()
+    def __init__(self, fake: FakeFeatures | FakeEntities) -> None:
+        self.fake = fake
         self.port: FeatureStore = self.fake
 
     def fail(self) -> None:
@@ -67,10 +68,10 @@ class InCluster:
             server.stop()
 
 
-@pytest.fixture(params=["fake", "redis", "cluster"])
+@pytest.fixture(params=["fake", "entities", "redis", "cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    if request.param == "fake":
-        yield InMemory()
+    if request.param in ("fake", "entities"):
+        yield InMemory(FakeFeatures() if request.param == "fake" else FakeEntities())
         return
     if request.param == "cluster":
         with RedisCluster(modules=False) as cluster:
