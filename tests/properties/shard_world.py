@@ -11,7 +11,7 @@ import orjson
 from consumer.adapters.kinesis import CheckpointRefused
 from consumer.document import DocumentFormat
 from consumer.engine import Engine, Settled
-from consumer.errors import Held, Unavailable
+from consumer.errors import Held, Rejected, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake
 from consumer.labels import Labels
 from consumer.model import (
@@ -21,6 +21,7 @@ from consumer.model import (
     Labelled,
     LabelOutcome,
     Position,
+    Record,
     Scores,
     ShardId,
     Stored,
@@ -131,6 +132,10 @@ class Witness:
 
     def started(self, shard_id: ShardId) -> None: ...
     def stage(self, name: str) -> None: ...
+    def delivered(self, records: Sequence[Record]) -> None: ...
+    def under_way(self, first: Position, last: Position) -> None: ...
+    def nothing_under_way(self) -> None: ...
+    def crashed(self, position: Position, error: Rejected) -> None: ...
     def sorted(self, batch: Batch) -> None: ...
 
     def settled(self, settled: Sequence[Settled]) -> None:
