@@ -21,6 +21,7 @@ import yaml
 from consumer.currency import EXPONENTS, MAX_MINOR
 from consumer.errors import Misconfigured, Problem, Rejected
 from consumer.logs import get_logger
+from consumer.yaml_document import read_yaml
 
 _COLUMNS = ("date", "currency", "rate")
 _RATE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
@@ -168,7 +169,12 @@ def _read_rows(path: Path) -> list[_Row]:
         raise _unreadable(path, found, "a readable file") from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, f"byte {error.start} that is not UTF-8", "UTF-8") from error
-    return list(_yaml_rows(path, text) if path.suffix in _YAML else _csv_rows(path, text))
+    if path.suffix in _YAML:
+        return list(_yaml_rows(path, text))
+    try:
+        return list(_csv_rows(path, text))
+    except csv.Error as error:
+        raise _unreadable(path, str(error), "CSV") from error
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
@@ -186,11 +192,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
 
 
 def _yaml_rows(path: Path, text: str) -> Iterator[_Row]:
-    try:
-        # Nodes, so that a rate is what was written and not a float of it.
-        root = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise _unreadable(path, str(error).splitlines()[0], "valid YAML") from error
+    # Nodes, so that a rate is what was written and not a float of it.
+    root = read_yaml(text, str(path)).node
     entries: Sequence[yaml.Node] = root.value if isinstance(root, yaml.SequenceNode) else ()
     if root is not None and not isinstance(root, yaml.SequenceNode):
         raise _unreadable(path, "no list", f"a list of mappings with {', '.join(_COLUMNS)}")

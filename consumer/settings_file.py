@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from consumer.errors import Misconfigured, Problem
+from consumer.yaml_document import YamlDocument, read_yaml
 
 _MAPPING = "settings by section, such as 'redis:' with 'url: redis://…' indented below it"
 
@@ -44,44 +45,29 @@ def read_settings_file(path: Path) -> SettingsFile:
         raise _unreadable(path, error.strerror or str(error), "a readable file") from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, f"byte {error.start} that is not UTF-8", "UTF-8 text") from error
-    try:
-        return _parse(path, text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        source = str(path) if mark is None else f"{path}:{mark.line + 1}"
-        found = error.problem or "a syntax error"
-        raise Misconfigured([Problem(source, "(syntax)", found, "valid YAML")]) from error
-    except (yaml.YAMLError, ValueError) as error:
-        # A control character, or a date that no calendar has.
-        found = str(error).splitlines()[0]
-        raise _unreadable(path, found, "valid YAML") from error
+    return _parse(path, read_yaml(text, str(path), unique_keys=False))
 
 
 def _unreadable(path: Path, found: str, expected: str) -> Misconfigured:
     return Misconfigured([Problem(str(path), "(file)", found, expected)])
 
 
-def _parse(path: Path, text: str) -> SettingsFile:
+def _parse(path: Path, document: YamlDocument) -> SettingsFile:
     """Build the values and the lines from the same nodes."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None or (not node.value and isinstance(node, yaml.ScalarNode)):
-            return SettingsFile(path, {}, {})
-        if not isinstance(node, yaml.MappingNode):
-            source = f"{path}:{node.start_mark.line + 1}"
-            raise Misconfigured([Problem(source, "(file)", _kind(node), _MAPPING)])
-        lines: dict[str, int] = {}
-        problems: list[Problem] = []
-        for key, line in _keys(node, ""):
-            if key in lines:
-                expected = f"each key once; it stands on line {lines[key]} already"
-                problems.append(Problem(f"{path}:{line}", key, "the key again", expected))
-            lines.setdefault(key, line)
-        values: Mapping[str, object] = loader.construct_document(node)
-        return SettingsFile(path, values, lines, tuple(problems))
-    finally:
-        loader.dispose()
+    node = document.node
+    if node is None or (not node.value and isinstance(node, yaml.ScalarNode)):
+        return SettingsFile(path, {}, {})
+    if not isinstance(node, yaml.MappingNode) or not isinstance(document.value, dict):
+        source = f"{path}:{node.start_mark.line + 1}"
+        raise Misconfigured([Problem(source, "(file)", _kind(node), _MAPPING)])
+    lines: dict[str, int] = {}
+    problems: list[Problem] = []
+    for key, line in _keys(node, ""):
+        if key in lines:
+            expected = f"each key once; it stands on line {lines[key]} already"
+            problems.append(Problem(f"{path}:{line}", key, "the key again", expected))
+        lines.setdefault(key, line)
+    return SettingsFile(path, document.value, lines, tuple(problems))
 
 
 def _kind(node: yaml.Node) -> str:

@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from consumer.currency import EXPONENTS
 from consumer.errors import Misconfigured, Problem
 from consumer.features.aggregation import Aggregation
@@ -31,6 +29,7 @@ from consumer.features.plan import (
     Plan,
     Windowed,
 )
+from consumer.yaml_document import read_yaml
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -75,15 +74,8 @@ def parse_plan(text: str, *, source: str, exponent: int = 2) -> Plan:
 
     Raises Misconfigured with every problem found.
     """
-    try:
-        document: Yaml = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}" if mark is not None else "the file"
-        problem = Problem(source, place, getattr(error, "problem", None) or "no YAML", "valid YAML")
-        raise Misconfigured([problem]) from error
     reader = _Reader(source)
-    entities, features = reader.read(document)
+    entities, features = reader.read(read_yaml(text, source).value)
     if reader.problems:
         raise Misconfigured(reader.problems)
     return _compile(entities, features, exponent)

@@ -17,6 +17,7 @@ import yaml
 
 from consumer.errors import Misconfigured, Problem
 from consumer.model import Outcome
+from consumer.yaml_document import read_yaml
 
 Yaml = object
 
@@ -89,18 +90,10 @@ class Specification:
 
 def parse_rules(text: str, source: str) -> Specification:
     """Read *text*. Raises Misconfigured with every problem found."""
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        document: Yaml = None if node is None else loader.construct_document(node)
-    # A day that no month has is a ValueError, nesting without end a RecursionError.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark is not None else source
-        found = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
-        raise Misconfigured([Problem(place, "the file", found, "valid YAML")]) from error
-    reader = _Reader(source, [] if node is None else _rule_nodes(node), [*text.split("\n"), ""])
-    rules, mode = reader.read(document)
+    read = read_yaml(text, source)
+    nodes = [] if read.node is None else _rule_nodes(read.node)
+    reader = _Reader(source, nodes, [*text.split("\n"), ""])
+    rules, mode = reader.read(read.value)
     if reader.problems:
         raise Misconfigured(reader.problems)
     return Specification(rules, mode, _hash(rules, mode), source)

@@ -175,13 +175,16 @@ def test_a_key_that_stands_twice_is_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "source", "found"),
     [
-        ("kcl:\n  stream_name: [a\n", ":3", "expected ',' or ']'"),
-        ("kcl:\n\tstream_name: a\n", ":2", "cannot start any token"),
+        ("kcl:\n  stream_name: [a\n", ":3:1", "expected ',' or ']'"),
+        ("kcl:\n\tstream_name: a\n", ":2:1", "cannot start any token"),
         ("- a\n- b\n", ":1", "a list"),
         ("just words\n", ":1", "a single value"),
-        ("a: !!python/object:os.system x\n", ":1", "could not determine a constructor"),
-        ("a: 2026-13-45\n", "", "month must be in 1..12"),
+        ("a: !!python/object:os.system x\n", ":1:4", "could not determine a constructor"),
+        ("a: 2026-13-45\n", ":1:4", "month must be in 1..12"),
         ("a: \x07\n", "", "unacceptable character"),
+        ("redis: !!bool x\n", ":1:8", "'x' as bool"),
+        ("redis: " + "[" * 5_000, ":1:39", "deeper nesting"),
+        ("redis: &a {url: *a}\n", ":1:8", "contains itself"),
     ],
 )
 def test_what_is_no_settings_file_is_told_with_its_line(

@@ -140,7 +140,9 @@ def test_every_wrong_line_is_named(tmp_path: Path) -> None:
         ("a: b", "r.yaml", "no list"),
         ("- a\n", "r.yaml", "another entry on line 1"),
         ("- {date: 2026-05-01, currency: USD}\n", "r.yaml", "another entry on line 1"),
-        ("- [", "r.yaml", "while parsing"),
+        ("- [", "r.yaml", "expected the node content"),
+        ("[" * 5_000, "r.yaml", "deeper nesting"),
+        (f"date,currency,rate\n{'x' * 200_000},USD,1\n", "r.csv", "field larger than field limit"),
     ],
 )
 def test_a_file_of_another_form_is_refused(

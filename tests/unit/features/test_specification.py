@@ -193,7 +193,7 @@ def test_an_entity_nobody_asks_about_is_refused() -> None:
 
 
 def test_a_file_that_is_no_yaml_is_refused_with_its_line() -> None:
-    assert problems_of("version: 1\nentities: {card: [\n")[0].startswith("f.yaml: line ")
+    assert problems_of("version: 1\nentities: {card: [\n")[0].startswith("f.yaml:3:1: ")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "words", "version: 1"])
