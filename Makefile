@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench clean
+.PHONY: help demo test check fmt bench chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 # Cheapest first, so that what is broken shows early.
-SUITES := unit contracts properties integration e2e
+SUITES := unit contracts properties integration e2e chaos
 TESTS = $(if $(ONLY),$(ONLY),$(wildcard $(addprefix tests/,$(SUITES))))
 
 help:  ## print this
@@ -44,8 +44,11 @@ fmt: $(STAMP)  ## format, and correct what a tool can correct
 bench: $(STAMP)  ## measure; ONLY=name for one figure; results in .bench/results.json
 	@ONLY='$(ONLY)' $(BIN)/python -m tests.benchmarks
 
+chaos: $(STAMP)  ## faults against known traffic, all of it checked; ONLY=name-part CHAOS_SEED= of a run to repeat
+	@ONLY='$(ONLY)' CHAOS_SEED='$(CHAOS_SEED)' $(BIN)/python -m tests.chaos
+
 clean:  ## remove all that was generated, except .venv with its downloads
-	rm -rf build dist ./*.egg-info .demo .bench .local .hypothesis .mypy_cache .pytest_cache \
+	rm -rf build dist ./*.egg-info .demo .bench .chaos .local .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

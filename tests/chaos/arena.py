@@ -1,0 +1,197 @@
+"""
+Where one case of the worker tier takes place: its traffic, its shards, its faults.
+
+A case drives shards (``arena.shard()``) and says what it wants injected; the runner then
+asks for the verdict, so that no case can forget to check.
+"""
+
+import os
+import random
+import sys
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consumer.adapters.redis.features import RedisFeatureStore
+from tests.builders import SHARD
+from tests.chaos.checker import Difference, Expectation, Kind, compare
+from tests.chaos.faults import Count, Fault, FaultFolder
+from tests.chaos.found import AcceptedRows, Place, PrefixWatch
+from tests.chaos.lab import ROOT, SETTINGS, Lab, score
+from tests.chaos.proxy import RedisProxy
+from tests.chaos.shard import ShardRun
+from tests.chaos.traffic import Item, Ledger, Mix, build_traffic, place
+
+_WORKER = (sys.executable, "-m", "tests.chaos.faulty_worker")
+# Short limits, so that what is waited out costs seconds; a loaded machine must not degrade
+# what a case wants scored, and nothing is checkpointed so seldom that no fault meets it.
+_SHORTENED = {
+    "SCORING__DEADLINE_MS": "20000",
+    "SCORING__CONNECT_TIMEOUT_MS": "5000",
+    "WORKER__CHUNK_SIZE": "20",
+    "WORKER__CHECKPOINT_INTERVAL_S": "0.05",
+    "REDIS__OUTAGE_LIMIT_S": "20",
+    "REDIS__TIMEOUT_S": "2",
+}
+
+
+@dataclass(slots=True)
+class Arena:
+    """
+    One case's own part of the lab. Redis is empty at its start.
+
+    ``choice`` is seeded by the seed and the case's name. ``count`` takes what the case
+    injects by hand; what worker faults, proxies, the gateway and shards inject counts itself.
+    ``degraded`` says that decisions without scores are expected.
+    """
+
+    lab: Lab
+    case: str
+    seed: int
+    folder: Path
+    choice: random.Random = field(init=False)
+    name: str = field(init=False)
+    degraded: bool = False
+    count: Count = field(default_factory=Count)
+    shards: list[tuple[ShardRun, Ledger]] = field(default_factory=list)
+    folders: list[FaultFolder] = field(default_factory=list)
+    proxies: list[RedisProxy] = field(default_factory=list)
+    rows: AcceptedRows = field(init=False)
+    store: RedisFeatureStore = field(init=False)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.choice = random.Random(f"{self.seed}:{self.case}")
+        # The first letter keeps it from looking like a number, let alone that of a card.
+        self.name = f"c{zlib.crc32(f'{self.seed}:{self.case}'.encode()):08x}x"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rows = AcceptedRows(lambda: self.lab.firehose.accepted, self.name)
+        self.store = RedisFeatureStore(
+            self.lab.redis, self.lab.plan, id_horizon_s=SETTINGS.features.id_horizon_s
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where this case leaves its traces."""
+        bucket = SETTINGS.dead_letters.bucket
+        return Place(self.lab.redis, self.lab.s3, bucket, f"{self.name}/", self.rows, self.store)
+
+    def shard(
+        self,
+        mix: Mix | None = None,
+        *,
+        faults: Iterable[Fault] = (),
+        items: list[Item] | None = None,
+        **variables: str,
+    ) -> ShardRun:
+        """
+        A shard that holds traffic of *mix* (or *items*), not worked yet.
+
+        *faults* are the plan of its workers, one after the other; *variables* are settings
+        of all of them (``WORKER__CHUNK_SIZE="7"``).
+        """
+        number = len(self.shards)
+        now_ms = time.time_ns() // 1_000_000
+        if items is None:
+            name = f"{self.name}{number}"
+            items = build_traffic(name, mix or Mix(), self.choice, now_ms)
+        shard_id = f"{SHARD[:-1]}{number}"
+        ledger = Ledger.of(place(items, shard_id, now_ms))
+        folder = FaultFolder(self.folder / f"faults-{number}")
+        folder.plan("case", faults)
+        self.folders.append(folder)
+        run = ShardRun(
+            shard_id=shard_id,
+            placed=ledger.placed,
+            command=_WORKER,
+            environment=self._environment(folder, variables),
+            log=self.folder / f"worker-{number}.log",
+            watch=PrefixWatch(ledger, self.place),
+            choice=self.choice,
+            count=self.count,
+        )
+        self.shards.append((run, ledger))
+        return run
+
+    def dry_calls(self, mix: Mix, **variables: str) -> list[str]:
+        """
+        The calls of ports that working *mix* takes, one worker and no fault, in order.
+
+        Its traces are wiped, so that what follows begins with an empty Redis.
+        """
+        run = self.shard(mix, faults=(), items=None, **variables)
+        run.work()
+        calls = self.folders.pop().calls()
+        self.shards.pop()
+        self.wipe()
+        return calls
+
+    @contextmanager
+    def proxy(self) -> Iterator[RedisProxy]:
+        """A proxy in front of Redis; hand its ``url`` to workers as ``REDIS__URL``."""
+        with RedisProxy(self.lab.stack.redis_url) as proxy:
+            self.proxies.append(proxy)
+            yield proxy
+
+    def wipe(self) -> None:
+        """Empty Redis."""
+        self.lab.redis.flushall()
+
+    def injected(self) -> list[float]:
+        """When each injection of this case took place, oldest first."""
+        times = [*self.count.at_s, *self.lab.gateway.injected]
+        times += [fired.at_s for folder in self.folders for fired in folder.fired()]
+        times += [at_s for proxy in self.proxies for at_s in proxy.injected]
+        return sorted(times)
+
+    def differences(self) -> list[Difference]:
+        """Everything that is not as it has to be, the workers being gone."""
+        against = Expectation(
+            self.lab.plan, SETTINGS.features.id_horizon_s, score, degraded=self.degraded
+        )
+        violations = [
+            Difference(Kind.LOST, text) for run, _ in self.shards for text in run.violations
+        ]
+        unfinished = [
+            Difference(Kind.LOST, f"{run.shard_id} was checkpointed up to {run.lease.checkpoint}")
+            for run, _ in self.shards
+            if run.lease.checkpoint != run.last and not run.lease.ended
+        ]
+        found = self.place.find()
+        return [
+            *violations,
+            *unfinished,
+            *compare([ledger for _, ledger in self.shards], found, against),
+        ]
+
+    def recovered_s(self) -> float:
+        """From the last injection to the next stored checkpoint of any shard; 0 without one."""
+        injected = self.injected()
+        stored = sorted(at_s for run, _ in self.shards for at_s in run.lease.stored_s)
+        later = [at_s for at_s in stored if injected and at_s > injected[-1]]
+        return round(later[0] - injected[-1], 2) if later else 0.0
+
+    def _environment(self, folder: FaultFolder, variables: dict[str, str]) -> dict[str, str]:
+        given = {
+            **_SHORTENED,
+            "SUPERVISOR__RUN_DIR": str(self.folder / "run"),
+            "DEAD_LETTERS__PREFIX": f"{self.name}/",
+            **variables,
+        }
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FRAUDSTREAM_", "PROMETHEUS_"))
+        }
+        return {
+            **inherited,
+            **self.lab.stack.environment(),
+            "FRAUDSTREAM_AWS__SAGEMAKER_RUNTIME_URL": self.lab.endpoints.url,
+            "CHAOS_AWS_URL": self.lab.gateway.url,
+            "CHAOS_FOLDER": str(folder.path),
+            "PYTHONPATH": str(ROOT),
+            **{f"FRAUDSTREAM_{name}": value for name, value in given.items()},
+        }

@@ -1,0 +1,289 @@
+"""
+Compares everything that a run left with what the ledger and the oracle say.
+
+Nothing of the engine is used for what is expected: transactions come from the ledger,
+features from ``consumer.local.oracle``, scores from the formula of the endpoints that
+the harness serves, rows from the documents that stand.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from consumer.features.plan import Plan, Windowed
+from consumer.local.findings import build_oracle
+from consumer.local.oracle import Event, Oracle, Verdict
+from consumer.row import build_row
+from tests.chaos.found import Document, Found
+from tests.chaos.traffic import ENTITY_KEYS, Due, Ledger, Placed, event_time_ms
+
+_WEEK_S = 604_800
+# At the newest event, at edges of windows around it, and when its labels have matured.
+_MOMENTS_S = (0, 1_800, -3_600, _WEEK_S + 7_200, 3 * _WEEK_S)
+_SHOWN = 12
+
+Scores = Callable[[float], tuple[float, float]]
+"""Amount in major units to the fraud and the anomaly score that the endpoints give."""
+
+
+class Kind(StrEnum):
+    """What a difference amounts to."""
+
+    LOST = "lost"
+    DOUBLE = "double_counted"
+    EXTRA = "extra"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One sentence about one place."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What to hold a run against. *degraded* allows decisions without scores."""
+
+    plan: Plan
+    horizon_s: int
+    scores: Scores
+    degraded: bool = False
+
+
+def compare(ledgers: Sequence[Ledger], found: Found, against: Expectation) -> list[Difference]:
+    """Every difference; *ledgers* are of shards whose entities do not touch."""
+    due = {name: each for ledger in ledgers for name, each in ledger.due.items()}
+    keys = {entity.name: entity.key for entity in against.plan.entities}
+    oracle = build_oracle(against.plan, against.horizon_s, [])
+    differences = [
+        *_documents(due, found, against),
+        *_rows(due, found),
+        *_letters(ledgers, found),
+        *_alerts(found),
+        *_labels(ledgers, due, found),
+        *_vectors(ledgers, found, against.plan, oracle),
+    ]
+    expected = {(entity, name) for entity, key in keys.items() for name in oracle.values_of(key)}
+    differences += [
+        Difference(Kind.EXTRA, f"{entity} {name} has state, and nothing was to change it")
+        for entity, name in sorted(found.entities - expected)
+    ]
+    differences += [
+        Difference(Kind.LOST, f"{entity} {name} has no state")
+        for entity, name in sorted(expected - found.entities)
+    ]
+    for entity, name in sorted(expected & found.entities):
+        differences += _entity(oracle, entity, keys[entity], name, found)
+    return differences
+
+
+def describe(differences: Sequence[Difference]) -> str:
+    """The first differences, a line each, and how many there are."""
+    lines = [f"  {each.kind}: {each.text}" for each in differences[:_SHOWN]]
+    if len(differences) > _SHOWN:
+        lines.append(f"  … {len(differences) - _SHOWN:,} more")
+    return "\n".join(lines)
+
+
+def _documents(due: Mapping[str, Due], found: Found, against: Expectation) -> Iterator[Difference]:
+    for name in sorted(due.keys() - found.documents.keys()):
+        where = due[name].placed.position
+        yield Difference(Kind.LOST, f"{name} (sent at {where}) has no document")
+    for name in sorted(found.documents.keys() - due.keys()):
+        yield Difference(Kind.EXTRA, f"{name} has a document and was never to be decided")
+    for name in sorted(due.keys() & found.documents.keys()):
+        for what, is_, expected in _contents(due[name], found.documents[name], against):
+            if is_ != expected:
+                text = f"the document of {name}: {what} is {is_!r}, expected {expected!r}"
+                yield Difference(Kind.EXTRA, text)
+
+
+def _contents(due: Due, document: Document, against: Expectation) -> Iterator[tuple[str, Any, Any]]:
+    """What a document says and should say of its transaction: what, found, expected."""
+    event, transaction = due.event, document["transaction"]
+    for name in ENTITY_KEYS:
+        yield name, transaction.get(name), event.get(name)
+    amount = float(str(event["amount"]))
+    yield "amount", transaction["amount"], amount
+    yield "kind", transaction["kind"], event.get("kind", "purchase")
+    yield "event time", document["event_ms"], event_time_ms(event)
+    # The first record of an id decides it, whatever came between.
+    yield "position", document["origin"].get("position"), str(due.placed.position)
+    yield "shard", document["origin"].get("shard_id"), due.placed.shard_id
+    fraud, anomaly = against.scores(amount)
+    if not document["degraded"]:
+        yield "scores", document["scores"], {"fraud": fraud, "anomaly": anomaly}
+    elif not against.degraded:
+        yield "degraded", document["degraded"], []
+
+
+def _rows(due: Mapping[str, Due], found: Found) -> Iterator[Difference]:
+    """No row missing, none unknown, and every repeat equal to the document that stands."""
+    by_name: dict[str, list[Document]] = {}
+    for row in found.rows:
+        by_name.setdefault(str(row["transaction_id"]), []).append(row)
+    for name in sorted(due.keys() - by_name.keys()):
+        yield Difference(Kind.LOST, f"{name} has no row in Firehose")
+    for name in sorted(by_name.keys() - due.keys()):
+        yield Difference(Kind.EXTRA, f"{name} has a row in Firehose and was never to be decided")
+    for name, rows in by_name.items():
+        document = found.documents.get(name)
+        if document is None:
+            continue
+        expected = orjson.loads(build_row(orjson.dumps(document)))
+        for row in rows:
+            wrong = [key for key in expected | dict(row) if row.get(key) != expected.get(key)]
+            if wrong:
+                text = f"a row of {name} differs from its document in {', '.join(wrong[:4])}"
+                yield Difference(Kind.EXTRA, text)
+
+
+def _letters(ledgers: Sequence[Ledger], found: Found) -> Iterator[Difference]:
+    expected = Counter(each for ledger in ledgers for each in ledger.letters.items())
+    there = Counter(found.letters)
+    for (name, error), number in sorted((expected - there).items()):
+        yield Difference(Kind.LOST, f"{number} dead letter {name} ({error}) is missing")
+    for (name, error), number in sorted((there - expected).items()):
+        yield Difference(Kind.EXTRA, f"{number} dead letter {name} ({error}) was not due")
+
+
+def _alerts(found: Found) -> Iterator[Difference]:
+    """One alert a review or decline, of the decision that stands; none for an approval."""
+    expected = Counter(
+        (str(document["transaction_id"]), str(document["decision"]["outcome"]))
+        for document in found.documents.values()
+        if document["decision"]["outcome"] != "approve"
+    )
+    # A second assessment alerts apart and says what was decided.
+    first = [alert for alert in found.alerts if "decided" not in alert]
+    there = Counter((str(alert["transaction_id"]), str(alert["outcome"])) for alert in first)
+    for (name, outcome), number in sorted((expected - there).items()):
+        yield Difference(Kind.LOST, f"{number} alert of {name} ({outcome}) is missing")
+    for (name, outcome), number in sorted((there - expected).items()):
+        kind = Kind.DOUBLE if (name, outcome) in expected else Kind.EXTRA
+        yield Difference(kind, f"{number} alert of {name} ({outcome}) was not due")
+
+
+def _labels(
+    ledgers: Sequence[Ledger], due: Mapping[str, Due], found: Found
+) -> Iterator[Difference]:
+    for name, each in due.items():
+        document = found.documents.get(name)
+        if document is None:
+            continue
+        label = document.get("label") or {}
+        expected = None if each.label is None else each.label["label"]
+        if label.get("label") != expected:
+            kind = Kind.EXTRA if expected is None else Kind.LOST
+            text = f"the label of {name} is {label.get('label')!r}, expected {expected!r}"
+            yield Difference(kind, text)
+    waiting = {name for ledger in ledgers for name in ledger.unmatched}
+    for name in sorted(waiting - found.unmatched.keys()):
+        yield Difference(Kind.LOST, f"the label that waits for {name} is gone")
+    for name in sorted(found.unmatched.keys() - waiting):
+        yield Difference(Kind.EXTRA, f"a label waits for {name}, which was decided or unknown")
+
+
+def _entity(
+    oracle: Oracle, entity: str, key_field: str, name: str, found: Found
+) -> Iterator[Difference]:
+    newest_s = oracle.newest_s(key_field, name)
+    assert newest_s is not None
+    for offset_s in _MOMENTS_S:
+        expected = oracle.read(key_field, name, newest_s + offset_s)
+        values = found.read(entity, name, newest_s + offset_s)
+        for feature, value in expected.items():
+            is_ = values.get(feature)
+            if is_ != value:
+                more = is_ is not None and is_ > value
+                text = f"{entity} {name}: {feature} is {is_}, expected {value} ({offset_s:+,} s)"
+                yield Difference(Kind.DOUBLE if more else Kind.LOST, text)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Features of a decision that were not those of its place in the stream."""
+
+    event: Event
+    found: dict[str, float]
+    first_text: str
+
+
+def _vectors(
+    ledgers: Sequence[Ledger], found: Found, plan: Plan, oracle: Oracle
+) -> Iterator[Difference]:
+    """
+    Tell *oracle* everything, and hold each decision's features against it on the way.
+
+    A decision is made on the events before it in its shard. After a crash its features
+    may be read again, when later records are applied already; so each entity's features
+    must equal those at its place in the stream or at some place behind it. Labels have
+    no such place: what counts them is compared at the end alone.
+    """
+    names = {
+        entity.name: [
+            feature.name
+            for feature in plan.features
+            if isinstance(feature, Windowed)
+            and feature.entity == entity.name
+            and not feature.aggregation.startswith("fraud")
+        ]
+        for entity in plan.entities
+    }
+    for ledger in ledgers:
+        pending: list[_Pending] = []
+        for placed, told in ledger.story:
+            if isinstance(told, Verdict):
+                oracle.label(told)
+                continue
+            expected, _ = oracle.observe(told)
+            document = _decided_by(placed, told, found)
+            if document is not None:
+                pending += _unequal(names, document["features"], expected, told)
+            pending = [each for each in pending if not _equal_now(each, told, oracle)]
+        for each in pending:
+            yield Difference(Kind.EXTRA, each.first_text)
+
+
+def _decided_by(placed: Placed, told: Event, found: Found) -> Document | None:
+    """The document that was made from this very record."""
+    document = found.documents.get(told.transaction_id)
+    if document is None or document["origin"].get("position") != str(placed.position):
+        return None
+    return document
+
+
+def _unequal(
+    names: Mapping[str, Sequence[str]],
+    features: Mapping[str, float],
+    expected: Mapping[str, float],
+    told: Event,
+) -> Iterator[_Pending]:
+    """Entity by entity, what is not as it was at the place of *told*."""
+    for own in names.values():
+        part = {name: features[name] for name in own}
+        wrong = [name for name in own if part[name] != expected[name]]
+        if wrong:
+            name = wrong[0]
+            text = (
+                f"{told.transaction_id} was decided on {name} = {part[name]}, expected "
+                f"{expected[name]} or what it was at a later place of the stream"
+            )
+            yield _Pending(told, part, text)
+
+
+def _equal_now(pending: _Pending, told: Event, oracle: Oracle) -> bool:
+    """Whether the features are those of this later place."""
+    if pending.event is told:
+        return False
+    shared = any(told.keys.get(field) == key for field, key in pending.event.keys.items())
+    if not shared:
+        return False
+    expected, _ = oracle.observe(pending.event)
+    return all(expected[name] == value for name, value in pending.found.items())

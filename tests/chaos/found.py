@@ -1,0 +1,174 @@
+"""What a run left behind: documents, rows, dead letters, alerts, labels, entity state."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import redis
+
+from consumer.adapters.redis.connection import command
+from consumer.adapters.redis.documents import ALERTS, PREFIX
+from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.local.findings import read_documents, read_lines
+from consumer.model import Position
+from tests.chaos.traffic import Ledger, Placed
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ReadFeatures = Callable[[str, str, int], Mapping[str, float]]
+"""Entity, key and time (seconds) to feature name → value."""
+
+Document = Mapping[str, Any]
+
+
+class Rows(Protocol):
+    """Whatever took the Firehose rows."""
+
+    def __call__(self) -> Sequence[Document]:
+        """Every acknowledged row so far, repeats too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    Everything at one moment.
+
+    ``letters`` maps id to error code, ``unmatched`` transaction id to the waiting label,
+    ``entities`` are (entity, key) of all that has state; ``read`` asks for features.
+    """
+
+    documents: Mapping[str, Document]
+    rows: Sequence[Document]
+    letters: Sequence[tuple[str, str]]
+    alerts: Sequence[Document]
+    unmatched: Mapping[str, Document]
+    entities: frozenset[tuple[str, str]]
+    read: ReadFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run leaves its traces: a Redis of its own, a prefix of the letters' bucket."""
+
+    client: redis.Redis
+    s3: "S3Client"
+    bucket: str
+    prefix: str
+    rows: Rows
+    store: RedisFeatureStore
+
+    def find(self) -> Found:
+        """Read all of it."""
+        return Found(
+            documents=read_documents(self.client),
+            rows=self.rows(),
+            letters=[
+                (str(letter["id"]), str(letter["error"]))
+                for letter in read_lines(self.s3, self.bucket, self.prefix)
+            ],
+            alerts=[
+                orjson.loads(fields[b"alert"])
+                for _, fields in self.client.xrange(ALERTS) or ()
+                if fields is not None
+            ],
+            unmatched=dict(self._unmatched()),
+            entities=frozenset(self._entities()),
+            read=self.store.read,
+        )
+
+    def letter_ids(self) -> set[str]:
+        """The ids of the dead letters, from the names of their objects."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix
+        )
+        keys = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
+        return {key.rpartition("/")[2].removesuffix(".ndjson.gz") for key in keys}
+
+    def _unmatched(self) -> Iterator[tuple[str, Document]]:
+        for key in self.client.scan_iter(match=f"unmatched:{{{PREFIX}*", count=1_000):
+            body = self.client.get(key)
+            if isinstance(body, bytes):
+                name = key.decode().removeprefix(f"unmatched:{{{PREFIX}").removesuffix("}")
+                yield name, orjson.loads(body)
+
+    def _entities(self) -> Iterator[tuple[str, str]]:
+        for key in self.client.scan_iter(match="f:{*", count=1_000):
+            tag = key.decode().partition("{")[2].partition("}")[0]
+            entity, _, name = tag.partition(":")
+            yield entity, name
+
+
+@dataclass(slots=True)
+class PrefixWatch:
+    """
+    Whether everything up to a checkpoint is done, asked at that moment; each record once.
+
+    A transaction needs its document and an acknowledged row, a rejected record its dead
+    letter, a label its place on the document or beside it.
+    """
+
+    ledger: Ledger
+    place: Place
+    _next: int = 0
+
+    def missing(self, upto: Position | None) -> list[str]:
+        """What a checkpoint at *upto* (None: the end) would lose; looks at what is new."""
+        placed = self.ledger.placed
+        end = self._next
+        while end < len(placed) and (upto is None or placed[end].position <= upto):
+            end += 1
+        covered, self._next = placed[self._next : end], end
+        return list(self._look(covered)) if covered else []
+
+    def _look(self, covered: Sequence[Placed]) -> Iterator[str]:
+        wanted = [each for each in covered if each.letter_id in self.ledger.letters]
+        if wanted:
+            there = self.place.letter_ids()
+            for each in wanted:
+                if each.letter_id not in there:
+                    yield f"no dead letter {each.letter_id}"
+        rejected = {each.letter_id for each in wanted}
+        events = [each.event for each in covered if each.letter_id not in rejected]
+        names = [str(event["transaction_id"]) for event in events]
+        pipeline = self.place.client.pipeline(transaction=False)
+        for name in names:
+            command(pipeline, "EXISTS", PREFIX + name)
+            command(pipeline, "JSON.GET", PREFIX + name, "$.label")
+            command(pipeline, "EXISTS", f"unmatched:{{{PREFIX}{name}}}")
+        replies = iter(pipeline.execute())
+        rows = {str(row["transaction_id"]) for row in self.place.rows()}
+        for event, name in zip(events, names, strict=True):
+            decided, label, waits = next(replies), next(replies), next(replies)
+            if event["type"] == "label":
+                if not waits and label in (None, b"[]"):
+                    yield f"the label of {name} is nowhere"
+                continue
+            if not decided:
+                yield f"{name} has no document"
+            if name not in rows:
+                yield f"{name} has no acknowledged row"
+
+
+@dataclass(slots=True)
+class AcceptedRows:
+    """The rows in what a Firehose server accepted, parsed as they come."""
+
+    accepted: Callable[[], Sequence[bytes]]
+    prefix: str
+    _seen: int = 0
+    _rows: list[Document] = field(default_factory=list)
+
+    def __call__(self) -> Sequence[Document]:
+        """Every row whose transaction id begins with the prefix, repeats too."""
+        records = self.accepted()
+        for record in records[self._seen :]:
+            self._rows += [
+                row
+                for row in map(orjson.loads, record.splitlines())
+                if row["transaction_id"].startswith(self.prefix)
+            ]
+        self._seen = len(records)
+        return self._rows
