@@ -26,11 +26,13 @@ from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
 from consumer.engine import Engine
 from consumer.errors import Problem, Unavailable
+from consumer.fault_trace import FaultTrace
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.followers import follow
 from consumer.health import Probe
 from consumer.heartbeat import Heartbeat
+from consumer.inspection import open_fleet
 from consumer.intake import FloodLimit, Intake
 from consumer.java import find_java
 from consumer.labels import Labels
@@ -65,6 +67,7 @@ from consumer.scoring import Scorer
 from consumer.second_assessment import SecondAssessor, SecondDesk
 from consumer.settings import SHIPPED, Scoring, Settings
 from consumer.supervisor import Daemon, run_daemon
+from consumer.suspicion import Suspects
 from consumer.telemetry import WorkerTelemetry
 from consumer.worker import Worker, WorkerParts
 
@@ -88,6 +91,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
                 logback=SHIPPED / "logback.xml",
                 version=consumer.__version__,
                 probes=check(settings, stack),
+                fleet=open_fleet(settings, stack),
             )
         )
 
@@ -146,11 +150,12 @@ def process(settings: Settings, protocol_out: BinaryIO) -> int:
     """
     # A worker's lines travel through Java's log to the supervisor, which renders them.
     configure(settings.logs.level, "json")
-    leave_with_parent()
     try:
         with ExitStack() as stack:
             clock = SystemClock()
+            stack.enter_context(FaultTrace(settings.supervisor.run_dir))
             heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
+            leave_with_parent(heartbeat.leaving)
             worker = build_worker(settings, heartbeat, clock, stack)
             _calm_garbage_collector()
             return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
@@ -244,6 +249,7 @@ def build_worker(
         telemetry=telemetry,
         clock=clock,
         durability=outside.durability,
+        suspects=Suspects(settings.supervisor.run_dir, settings.kcl.application_name),
     )
     return Worker(parts, settings.worker)
 

@@ -21,7 +21,8 @@ class Situation:
     What the supervisor knows.
 
     ``initialized_s`` is since when the KCL assigns leases, ``held`` why the
-    daemon waits for somebody to look (empty when it does not).
+    daemon waits for somebody to look (empty when it does not), ``unread`` which
+    shards nobody reads and why that is ours to mend.
     """
 
     now_s: float
@@ -30,11 +31,16 @@ class Situation:
     held: str
     initialized_s: float | None
     states: Sequence[WorkerState]
+    unread: Sequence[str] = ()
 
 
 def stuck(states: Iterable[WorkerState], now_s: float, limit_s: float) -> list[WorkerState]:
-    """The living workers that finished no delivery for longer than *limit_s*."""
-    return [state for state in states if state.alive and now_s - state.progress_s > limit_s]
+    """
+    The living workers that have not moved for longer than *limit_s*.
+
+    Finishing a chunk is moving, and so is each attempt while a dependency is waited for.
+    """
+    return [state for state in states if state.alive and now_s - state.moved_s > limit_s]
 
 
 def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
@@ -47,8 +53,9 @@ def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
         return []
     problems = [] if situation.kcl_running else ["the KCL is not running"]
     problems += [
-        f"shard {state.shard_id}: no progress for {situation.now_s - state.progress_s:.0f} s "
-        f"(limit {limit_s:.0f} s) in stage {state.stage}"
+        f"shard {state.shard_id}: no progress for {situation.now_s - state.moved_s:.0f} s "
+        f"(limit {limit_s:.0f} s), for {situation.now_s - state.stage_s:.0f} s in stage "
+        f"{state.stage}"
         for state in stuck(situation.states, situation.now_s, limit_s)
     ]
     problems += [
@@ -56,7 +63,7 @@ def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
         for state in situation.states
         if not state.alive
     ]
-    return problems
+    return [*problems, *situation.unread]
 
 
 def lease_problems(situation: Situation, spare_after_s: float) -> list[str]:
@@ -85,6 +92,7 @@ def describe(state: WorkerState, now_s: float) -> dict[str, object]:
         "shard": state.shard_id,
         "pid": state.pid,
         "stage": state.stage,
+        "stage_age_s": round(now_s - state.stage_s, 1),
         "position": state.position,
         "checkpoint": state.checkpoint,
         "progress_age_s": round(now_s - state.progress_s, 1),

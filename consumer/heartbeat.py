@@ -21,17 +21,18 @@ import msgspec
 from consumer.clock import Clock
 from consumer.errors import FraudstreamError
 from consumer.model import Position, ShardId
+from consumer.stages import WAITING, Stage
 
 _SLOT_BYTES = 1024
 _HEAD = struct.Struct("<QII")  # generation, length, CRC-32 of the body
 _SUFFIX = ".state"
 _CAUSE_LIMIT = 400
 
-IDLE = "idle"
-"""The stage of a worker that waits for its next call and has nothing to finish."""
-
 HELD = "held"
 """How the cause of a worker begins that must not be started again before somebody looked."""
+
+ORPHANED = "the parent process is gone"
+"""The cause of a worker that left because Java had ended."""
 
 
 class _Body(msgspec.Struct):
@@ -40,10 +41,14 @@ class _Body(msgspec.Struct):
     pid: int
     started_ticks: int
     shard_id: str = ""
-    stage: str = "start"
+    stage: str = Stage.START
+    stage_s: float = 0.0
     position: str = ""
     checkpoint: str = ""
+    delivery: tuple[str, str] = ("", "")
+    under_way: tuple[str, str] = ("", "")
     progress_s: float = 0.0
+    waited_s: float = 0.0
     unsaved_since_s: float | None = None
     millis_behind: int | None = None
     cause: str = ""
@@ -54,10 +59,13 @@ class WorkerState:
     """
     One worker as last seen.
 
-    ``progress_s`` is when it last finished a delivery, ``unsaved_since_s`` since
+    ``stage_s`` is when it entered its stage, ``progress_s`` when it last finished a
+    chunk, ``waited_s`` when a dependency last failed it, ``unsaved_since_s`` since
     when finished records wait for a checkpoint (None when none wait), ``cause``
-    why it decided to leave (empty when it did not). ``alive`` is false for a
-    process that is gone without having closed its file.
+    why it decided to leave (empty when it did not). ``delivery`` and ``under_way``
+    are the first and the last position of the delivery and of what of it is not
+    finished, Firehose included; empty when there is none. ``alive`` is false for
+    a process that is gone without having closed its file.
     """
 
     path: Path
@@ -71,6 +79,20 @@ class WorkerState:
     unsaved_since_s: float | None
     millis_behind: int | None
     cause: str
+    stage_s: float = 0.0
+    waited_s: float = 0.0
+    delivery: tuple[str, str] = ("", "")
+    under_way: tuple[str, str] = ("", "")
+
+    @property
+    def moved_s(self) -> float:
+        """
+        When it last showed that it is not stuck.
+
+        A worker that waits for a dependency tells of each attempt, and leaves by
+        itself when its patience is over.
+        """
+        return max(self.progress_s, self.waited_s)
 
 
 class Heartbeat:
@@ -82,7 +104,10 @@ class Heartbeat:
         directory.mkdir(parents=True, exist_ok=True)
         self._clock = clock
         self._path = directory / f"{os.getpid()}{_SUFFIX}"
-        self._body = _Body(os.getpid(), _started_ticks(os.getpid()), progress_s=clock.monotonic_s())
+        now_s = clock.monotonic_s()
+        self._body = _Body(
+            os.getpid(), _started_ticks(os.getpid()), stage_s=now_s, progress_s=now_s
+        )
         self._encoder = msgspec.json.Encoder()
         self._generation = 0
         with self._path.open("w+b") as file:
@@ -96,12 +121,37 @@ class Heartbeat:
         self._write()
 
     def stage(self, name: str) -> None:
-        """Say what is being done now: ``decode``, ``observe``, ``waiting:redis`` …"""
-        self._body.stage = name
+        """Say what is being done now: a ``Stage``, or ``waiting:redis``, ``waiting:s3`` …"""
+        body = self._body
+        body.stage = name
+        body.stage_s = self._clock.monotonic_s()
+        if name.startswith(WAITING):
+            body.waited_s = body.stage_s
+        self._write()
+
+    def delivered(self, first: Position, last: Position) -> None:
+        """Say from where to where the delivery goes that is worked next."""
+        self._body.delivery = (str(first), str(last))
+        self._write()
+
+    def under_way(self, first: Position, last: Position) -> None:
+        """
+        Say which records are begun and not finished; written before the first is touched.
+
+        What came before *first* is finished, which is progress.
+        """
+        body = self._body
+        body.under_way = (str(first), str(last))
+        body.progress_s = self._clock.monotonic_s()
+        self._write()
+
+    def nothing_under_way(self) -> None:
+        """Say that every record that was begun is finished."""
+        self._body.under_way = ("", "")
         self._write()
 
     def progress(self, position: Position | None, millis_behind: int | None) -> None:
-        """Say that a delivery is finished; *position* is its last, None when it was empty."""
+        """Say that a delivery is worked; *position* is its last, None when it was empty."""
         body = self._body
         body.progress_s = self._clock.monotonic_s()
         body.millis_behind = millis_behind
@@ -193,6 +243,10 @@ def _read(path: Path) -> WorkerState | None:
         unsaved_since_s=body.unsaved_since_s,
         millis_behind=body.millis_behind,
         cause=body.cause,
+        stage_s=body.stage_s,
+        waited_s=body.waited_s,
+        delivery=body.delivery,
+        under_way=body.under_way,
     )
 
 

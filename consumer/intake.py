@@ -58,6 +58,9 @@ class Intake:
             except Rejected as error:
                 batch.letters.append(dead_letter(record, error))
                 continue
+            except MemoryError:
+                # Of the process, and not to be blamed on the record that met it.
+                raise
             except Exception as error:  # noqa: BLE001 - one record must not stop its shard
                 # The name of the error alone: its text could repeat a value of the event.
                 kind = type(error).__name__
@@ -132,6 +135,28 @@ def dead_letter(record: Record, error: Rejected) -> DeadLetter:
         error=error.code,
         message=error.message,
         payload=mask_payload(record.data),
+    )
+
+
+def crashed(record: Record, error: Rejected, *, readable: bool) -> Batch:
+    """
+    A batch of *record* alone, dead-lettered with *error* and never decoded.
+
+    Its payload is told by its size alone where it is not *readable*, which is to
+    say that reading or masking it may be what ends the process.
+    """
+    letter = dead_letter(record, error) if readable else _unread_letter(record, error)
+    return Batch([record], letters=[letter])
+
+
+def _unread_letter(record: Record, error: Rejected) -> DeadLetter:
+    return DeadLetter(
+        shard_id=record.shard_id,
+        position=record.position,
+        arrival_ms=record.arrival_ms,
+        error=error.code,
+        message=error.message,
+        payload=f"(not read: {len(record.data)} bytes)",
     )
 
 

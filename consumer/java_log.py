@@ -7,7 +7,7 @@ its standard error carries, as they are, the lines that workers write to theirs
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO
 
 import msgspec
@@ -67,9 +67,17 @@ def log_java_line(line: str, heard: Callable[[JavaLine], None]) -> None:
     )
 
 
-def log_worker_line(line: str) -> None:
-    """Log one line of Java's standard error: a worker's event as it is, the rest as warning."""
+def log_worker_line(
+    line: str,
+    heard: Callable[[Mapping[str, object] | None, str], None] = lambda _event, _line: None,
+) -> None:
+    """
+    Log one line of Java's standard error: a worker's event as it is, the rest as warning.
+
+    *heard* is told of both, the event None for the rest.
+    """
     event = parse_worker_line(line)
+    heard(event, line)
     if event is not None:
         reemit(event)
     else:

@@ -5,12 +5,17 @@ import select
 import threading
 from collections.abc import Callable
 
+from consumer.heartbeat import ORPHANED
 from consumer.logs import get_logger
 
 
-def leave_with_parent(leave: Callable[[int], object] = os._exit, code: int = 75) -> None:
+def leave_with_parent(
+    tell: Callable[[str], object] = lambda _cause: None,
+    leave: Callable[[int], object] = os._exit,
+    code: int = 75,
+) -> None:
     """
-    Call *leave* with *code* as soon as the parent process has ended.
+    Call *leave* with *code* as soon as the parent process has ended, and *tell* before that.
 
     A worker that waits for Redis does not see the end of its standard input,
     and would go on beside the one that has taken over its shard. A thread of
@@ -24,7 +29,10 @@ def leave_with_parent(leave: Callable[[int], object] = os._exit, code: int = 75)
         poll.register(parent, select.POLLIN)
         poll.poll()
         os.close(parent)
-        get_logger(__name__).warning("the parent process is gone")
-        leave(code)
+        try:
+            tell(ORPHANED)
+            get_logger(__name__).warning(ORPHANED)
+        finally:
+            leave(code)
 
     threading.Thread(target=wait, name="orphan", daemon=True).start()

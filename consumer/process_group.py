@@ -57,14 +57,22 @@ class ProcessGroup:
         """SIGTERM to the leader alone."""
         self._process.terminate()
 
-    def kill(self) -> None:
-        """SIGKILL to the whole group, and wait until none of it is left."""
+    def kill(self) -> bool:
+        """
+        SIGKILL to the whole group, and wait until none of it is left.
+
+        False when something is after ten seconds, as a process is that waits for a
+        device in the kernel.
+        """
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         deadline_s = time.monotonic() + _END_LIMIT_S
-        while self._is_alive() and time.monotonic() < deadline_s:
+        while alive := self._is_alive():
+            if time.monotonic() >= deadline_s:
+                break
             time.sleep(_POLL_S)
+        return not alive
 
     def _is_alive(self) -> bool:
         # As process 1 of a container we inherit the leader's orphans and have to

@@ -417,6 +417,11 @@ class Supervisor(Section):
     run_dir: Path = Field(
         Path("/run/fraudstream"), description="State of the workers, metric files, KCL properties"
     )
+    lease_limit_s: Seconds = Field(
+        300.0,
+        description="Shards that wait for an owner while no worker runs here, or that are ours and "
+        "not read, make the daemon unhealthy after this, and the KCL is restarted after twice that",
+    )
     restart_backoff_s: Seconds = Field(1.0, description="First pause before a restart; it doubles")
     restart_backoff_max_s: Seconds = Field(30.0, description="Longest pause before a restart")
     restart_limit: Annotated[int, Field(ge=1)] = Field(

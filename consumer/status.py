@@ -17,6 +17,7 @@ from consumer.health import (
     liveness_problems,
 )
 from consumer.heartbeat import read_heartbeats
+from consumer.lease_watch import LeaseWatch
 from consumer.metric_files import MetricFiles
 from consumer.metrics import CHECKPOINT_AGE_SECONDS, SupervisorMetrics
 from consumer.settings import Settings
@@ -31,7 +32,8 @@ class Status:
     """
     The supervisor writes the attributes; the status server's threads read.
 
-    ``initialized_s`` is when the KCL began to take part in lease assignment.
+    ``initialized_s`` is when the KCL began to take part in lease assignment,
+    ``leases`` what looks for shards that nobody reads.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Status:
         self.stopping = False
         self.held = ""
         self.initialized_s: float | None = None
+        self.leases: LeaseWatch | None = None
         self._run_dir = settings.supervisor.run_dir
         self._progress_limit_s = settings.worker.progress_limit_s
         self._spare_after_s = _LEADER_LOCK_S + 2 * settings.kcl.failover_time_ms / 1000
@@ -70,7 +73,14 @@ class Status:
             self.held,
             self.initialized_s,
             states,
+            self._unread(),
         )
+
+    def _unread(self) -> list[str]:
+        """While the KCL runs; else there is more to say than that nobody reads."""
+        if self.leases is None or not self.kcl_running or self.stopping:
+            return []
+        return [complaint.text for complaint in self.leases.complaints()]
 
     def _metrics(self) -> Answer:
         body = generate_latest(self._registry) + self._files.exposition()

@@ -11,25 +11,39 @@ after it comes again.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from consumer.autopsy import (
+    WATCHDOG,
+    Ending,
+    describe_ending,
+    examine,
+    find_ending,
+    is_suspicious,
+)
 from consumer.clock import Clock, SystemClock
-from consumer.health import Probe, describe, stuck
-from consumer.heartbeat import HELD, IDLE, WorkerState, read_heartbeats
+from consumer.fault_trace import ask_where, trace_of
+from consumer.health import Probe, describe
+from consumer.heartbeat import HELD, WorkerState, read_heartbeats
 from consumer.instance_lock import hold_instance
 from consumer.java import find_java
 from consumer.java_log import JavaLine, log_java_line, log_worker_line, read_lines
+from consumer.last_words import LastWords
+from consumer.lease_watch import Fleet, LeaseWatch
 from consumer.logs import get_logger
 from consumer.metric_files import MetricFiles
 from consumer.multilang import Launch, prepare_launch, worker_id
+from consumer.oom import find_counter, read_kills
 from consumer.process_group import ProcessGroup
 from consumer.restarts import Restarts
 from consumer.settings import Settings
+from consumer.stages import Stage
 from consumer.status import Status
 from consumer.status_server import StatusServer
 from consumer.stop import Stop
+from consumer.suspicion import Death, accuse
 
 # sysexits.h: a software error, and a temporary failure.
 EXIT_GAVE_UP = 70
@@ -50,7 +64,8 @@ class Daemon:
     """
     What is run: *worker_command* once a shard, *logback* for Java's log.
 
-    *probes* say for ``/readyz`` what is wrong with each dependency.
+    *probes* say for ``/readyz`` what is wrong with each dependency; *fleet* is
+    where shards that wait for an owner are seen, None to look for none.
     """
 
     settings: Settings
@@ -60,6 +75,7 @@ class Daemon:
     probes: Mapping[str, Probe] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     clock: Clock = field(default_factory=SystemClock)
+    fleet: Fleet | None = None
 
 
 def run_daemon(daemon: Daemon) -> int:
@@ -77,7 +93,7 @@ def run_daemon(daemon: Daemon) -> int:
         stack.enter_context(
             hold_instance(run_dir, settings.kcl.application_name, worker_id(settings))
         )
-        _remove(read_heartbeats(run_dir))
+        _clear_workers(run_dir)
         files = MetricFiles(run_dir / "metrics")
         environment = {
             **daemon.environment,
@@ -92,7 +108,23 @@ def run_daemon(daemon: Daemon) -> int:
         get_logger(__name__).info(
             "started", port=server.port, worker_id=worker_id(settings), java=str(java)
         )
+        if daemon.fleet is not None:
+            status.leases = _watch_leases(daemon, daemon.fleet, stack)
         return _Supervisor(settings, launch, status, files, stop, daemon.clock).run()
+
+
+def _watch_leases(daemon: Daemon, fleet: Fleet, stack: ExitStack) -> LeaseWatch:
+    settings = daemon.settings
+    watch = LeaseWatch(
+        fleet,
+        worker_id(settings),
+        settings.supervisor.lease_limit_s,
+        settings.kcl.failover_time_ms,
+        lambda: read_heartbeats(settings.supervisor.run_dir),
+        daemon.clock,
+    )
+    stack.enter_context(closing(watch)).start()
+    return watch
 
 
 class _Supervisor:
@@ -114,6 +146,10 @@ class _Supervisor:
         self._files = files
         self._stop = stop
         self._clock = clock
+        self._words = LastWords()
+        self._oom_counter = find_counter()
+        self._oom_kills = 0
+        self._restarted = 0
         self._log = get_logger(__name__)
         self._restarts = Restarts(
             limits.restart_limit,
@@ -128,74 +164,120 @@ class _Supervisor:
             ended = self._run_group()
             if isinstance(ended, int):
                 return ended
+            told = self._tell(ended)
             if self._status.held:
-                return self._hold()
+                return self._hold(told)
             pause_s = self._restarts.next_pause_s(self._clock.monotonic_s())
             if pause_s is None:
                 self._log.error(
                     "giving up: restarts do not help",
-                    cause=ended,
-                    restarts=self._settings.supervisor.restart_limit,
+                    **told,
+                    limit=self._settings.supervisor.restart_limit,
                     window_s=self._settings.supervisor.restart_window_s,
                 )
                 return EXIT_GAVE_UP
-            self._status.metrics.restarts.labels(ended).inc()
-            self._log.warning("restarting the KCL", cause=ended, pause_s=pause_s)
+            self._restarted += 1
+            self._status.metrics.restarts.labels(ended.cause).inc()
+            self._log.error("restarting the KCL", **told, pause_s=pause_s)
             if self._stop.wait(pause_s):
                 return 0
 
-    def _run_group(self) -> int | str:
-        """One life of the group: an exit code after an orderly stop, else the cause of death."""
+    def _tell(self, ending: Ending) -> dict[str, object]:
+        """All that is known about *ending*, for the one event that tells of it."""
+        told = describe_ending(ending, self._clock.monotonic_s())
+        if self._words.java:
+            told["java_error"] = self._words.java
+        return {**told, "restarts": self._restarted}
+
+    def _run_group(self) -> int | Ending:
+        """One life of the group: an exit code after an orderly stop, else how it ended."""
+        self._words.forget()
+        self._oom_kills = read_kills(self._oom_counter) or 0
+        if self._status.leases is not None:
+            self._status.leases.begin()
         group = ProcessGroup(self._launch)
         readers = [
             read_lines(group.stdout, self._on_java_line, "java-stdout"),
-            read_lines(group.stderr, log_worker_line, "java-stderr"),
+            read_lines(group.stderr, self._on_worker_line, "java-stderr"),
         ]
         self._status.kcl_running = True
+        ending: Ending | None = None
         try:
-            cause = self._watch(group)
-            return self._end(group) if cause is None else cause
+            ending = self._watch(group)
+            return self._end(group) if ending is None else ending
         finally:
             self._status.kcl_running = False
             self._status.initialized_s = None
-            group.kill()
+            if not group.kill():
+                self._log.error("a process of the group does not end, not even killed")
             for reader in readers:
                 reader.join(_READER_LIMIT_S)
-            _remove(read_heartbeats(self._settings.supervisor.run_dir))
+            if ending is not None:
+                # Now that no worker is left that could write the same file.
+                self._accuse(ending)
+            _clear_workers(self._settings.supervisor.run_dir)
             self._files.fold_dead(list)
 
-    def _watch(self, group: ProcessGroup) -> str | None:
-        """Wait until the group has to be ended: the cause, or None when we are to stop."""
+    def _watch(self, group: ProcessGroup) -> Ending | None:
+        """Wait until the group has to be ended: why, or None when we are to stop."""
         limit_s = 2 * self._settings.worker.progress_limit_s
         while not self._stop.wait(_TICK_S):
             states = read_heartbeats(self._settings.supervisor.run_dir)
+            # After the heartbeats: a worker that ends with Java is then seen with it.
             code = group.poll()
             self._status.held = next(
                 (state.cause for state in states if state.cause.startswith(HELD)), ""
             )
-            if code is not None:
-                cause = "java_killed" if code < 0 else "java_left"
-                self._log.error("the KCL's Java process ended", exit_code=code)
-                self._report("worker at that time", states, cause)
-                return cause
-            if dead := [state for state in states if not state.alive]:
-                cause = "worker_left" if any(state.cause for state in dead) else "worker_died"
-                self._report("a worker is gone", dead, cause)
-                return cause
-            if hung := stuck(states, self._clock.monotonic_s(), limit_s):
-                self._report("a worker makes no progress", hung, "watchdog")
-                return "watchdog"
+            ending = find_ending(states, code, self._clock.monotonic_s(), limit_s)
+            if ending is not None:
+                if ending.cause == WATCHDOG:
+                    hung = [each.state for each in ending.culprits]
+                    ask_where({trace_of(state.path): state.pid for state in hung})
+                kills = read_kills(self._oom_counter) or 0
+                return examine(ending, self._words, kills - self._oom_kills)
+            overdue = self._status.leases.verdict() if self._status.leases is not None else None
+            if overdue is not None:
+                shards = tuple(str(state.shard_id) for state in states)
+                return Ending(overdue.cause, victims=shards, detail=overdue.text)
             self._files.fold_dead(self._live_pids)
         return None
 
-    def _hold(self) -> int:
+    def _accuse(self, ending: Ending) -> None:
+        """
+        Note the deaths that a record may be to blame for.
+
+        None while we are told to stop: whoever stops us may end the workers too.
+        """
+        if self._stop.wait(0):
+            return
+        settings, now_s = self._settings, self._clock.monotonic_s()
+        for culprit in filter(is_suspicious, ending.culprits):
+            state = culprit.state
+            death = Death(
+                how=culprit.how,
+                stage=state.stage,
+                stage_age_s=round(now_s - state.stage_s, 1),
+                time_ms=self._clock.now_ms(),
+                at=state.under_way,
+            )
+            try:
+                accuse(
+                    settings.supervisor.run_dir,
+                    settings.kcl.application_name,
+                    state.shard_id,
+                    death,
+                )
+            except OSError as error:
+                self._log.error("a suspicion could not be noted", error=error.strerror)
+
+    def _hold(self, told: Mapping[str, object]) -> int:
         """
         Stay without the KCL until told to stop, so that somebody looks.
 
         Alive on purpose: whatever runs us would start us again otherwise, and
         each start would reject the same records.
         """
-        self._log.error("held until somebody has looked", reason=self._status.held)
+        self._log.error("held until somebody has looked", **told, reason=self._status.held)
         while not self._stop.wait(_TICK_S):
             pass
         return 0
@@ -216,12 +298,12 @@ class _Supervisor:
         while group.poll() is None:
             if self._clock.monotonic_s() >= deadline_s or self._stop.count > signals:
                 states = read_heartbeats(self._settings.supervisor.run_dir)
-                self._report("cut off while draining", states, "stop")
+                self._report_cut_off(states)
                 self._log.error("stopped before the workers had drained")
                 return EXIT_CUT_SHORT
             self._stop.wait(_TICK_S)
         if left := self._await_closed_heartbeats():
-            self._report("cut off while draining", left, "stop")
+            self._report_cut_off(left)
             return EXIT_CUT_SHORT
         self._log.info("stopped")
         return 0
@@ -242,26 +324,36 @@ class _Supervisor:
         while states := [
             state
             for state in read_heartbeats(self._settings.supervisor.run_dir)
-            if state.alive or state.stage != IDLE
+            if state.alive or state.stage != Stage.IDLE
         ]:
             if self._clock.monotonic_s() >= deadline_s:
                 return states
             self._stop.wait(_TICK_S)
         return []
 
-    def _report(self, event: str, states: Iterable[WorkerState], cause: str) -> None:
+    def _report_cut_off(self, states: Iterable[WorkerState]) -> None:
         now_s = self._clock.monotonic_s()
         for state in states:
-            self._log.error(event, cause=cause, reason=state.cause, **describe(state, now_s))
+            self._log.error(
+                "cut off while draining",
+                cause="stop",
+                reason=state.cause,
+                **describe(state, now_s),
+            )
 
     def _on_java_line(self, line: str) -> None:
         log_java_line(line, self._on_java_event)
 
+    def _on_worker_line(self, line: str) -> None:
+        log_worker_line(line, self._words.hear_worker)
+
     def _on_java_event(self, event: JavaLine) -> None:
+        self._words.hear_java(event)
         if event.message.startswith(_INITIALIZED):
             self._status.initialized_s = self._clock.monotonic_s()
 
 
-def _remove(states: Iterable[WorkerState]) -> None:
-    for state in states:
-        state.path.unlink(missing_ok=True)
+def _clear_workers(run_dir: Path) -> None:
+    """Remove what workers left, of whom none is alive."""
+    for path in (run_dir / "workers").glob("*"):
+        path.unlink(missing_ok=True)

@@ -9,13 +9,23 @@ from prometheus_client import Counter as PrometheusCounter
 from consumer.breaker import BreakerState
 from consumer.clock import Clock
 from consumer.engine import Settled
-from consumer.errors import Problem, Unavailable
+from consumer.errors import Problem, Rejected, Unavailable
 from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.model import Applied, Assessment, LabelOutcome, Position, Ruled, ShardId, Stored
+from consumer.model import (
+    Applied,
+    Assessment,
+    LabelOutcome,
+    Position,
+    Record,
+    Ruled,
+    ShardId,
+    Stored,
+)
 from consumer.rules.compilation import RuleSet
+from consumer.stages import WAITING
 
 _HASH_DIGITS = 16
 
@@ -67,7 +77,7 @@ class WorkerTelemetry:
 
     def waiting(self, error: Unavailable, waited_s: float) -> None:
         """A dependency is not available and the worker waits for it."""
-        self._heartbeat.stage(f"waiting:{error.dependency}")
+        self._heartbeat.stage(f"{WAITING}{error.dependency}")
         self._metrics.dependency_errors.labels(error.dependency, "unavailable").inc()
         self._log.warning(
             "waiting", dependency=error.dependency, error=str(error), waited_s=round(waited_s, 1)
@@ -121,6 +131,24 @@ class WorkerTelemetry:
     def assessed_again(self, outcome: str, count: int) -> None:
         """Decisions without a score got a second assessment; see the metric for *outcome*."""
         self._metrics.second_assessments.labels(outcome).inc(count)
+
+    def delivered(self, records: Sequence[Record]) -> None:
+        """A delivery of *records* (at least one) is about to be worked."""
+        self._heartbeat.delivered(records[0].position, records[-1].position)
+
+    def under_way(self, first: Position, last: Position) -> None:
+        """The records from *first* to *last* are begun and not finished."""
+        self._heartbeat.under_way(first, last)
+
+    def nothing_under_way(self) -> None:
+        """Every record that was begun is finished."""
+        self._heartbeat.nothing_under_way()
+
+    def crashed(self, position: Position, error: Rejected) -> None:
+        """A record is not tried again, because it ended the process too often."""
+        self._log.error(
+            "a record is dead-lettered as crashed", position=str(position), reason=error.message
+        )
 
     def sorted(self, batch: Batch) -> None:
         """A chunk was decoded."""

@@ -7,21 +7,24 @@ stay outstanding after a delivery returns, and are checkpointed in a later one.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 from consumer.clock import Clock
 from consumer.engine import Dispatched, Engine, Settled
 from consumer.errors import Rejected, Unavailable
-from consumer.intake import Batch, FloodLimit, Intake, cut, dead_letter
+from consumer.intake import Batch, FloodLimit, Intake, crashed, cut, dead_letter
 from consumer.labels import Labels
 from consumer.model import DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
 from consumer.patience import Patience
 from consumer.ports import DeadLetterStore, DecisionSink, Durability
 from consumer.progress import Progress, Ticket, checkpoint_is_due
 from consumer.settings import Worker as WorkerSettings
+from consumer.stages import Stage
+from consumer.suspicion import Suspects
 
 Checkpoint = Callable[[Position], None]
 
@@ -37,6 +40,22 @@ class Telemetry(Protocol):
 
     def stage(self, name: str) -> None:
         """The worker entered stage *name*."""
+        ...
+
+    def delivered(self, records: Sequence[Record]) -> None:
+        """A delivery of *records* (at least one) is about to be worked."""
+        ...
+
+    def under_way(self, first: Position, last: Position) -> None:
+        """The records from *first* to *last* are begun and not finished."""
+        ...
+
+    def nothing_under_way(self) -> None:
+        """Every record that was begun is finished."""
+        ...
+
+    def crashed(self, position: Position, error: Rejected) -> None:
+        """A record is not tried again, because it ended the process too often."""
         ...
 
     def sorted(self, batch: Batch) -> None:
@@ -74,6 +93,7 @@ class WorkerParts:
     telemetry: Telemetry
     clock: Clock
     durability: Durability | None = None
+    suspects: Suspects | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +101,7 @@ class _Publishing:
     """A batch whose rows are on their way to Firehose."""
 
     ticket: Ticket
+    first: Position
     documents: list[bytes]
     future: Future[None]
 
@@ -105,14 +126,40 @@ class Worker:
         """Take up *shard_id* after *position*, or at the configured start of the stream."""
         self._checkpointed = position
         self._parts.telemetry.started(shard_id)
+        if self._parts.suspects is not None:
+            self._parts.suspects.take_up(shard_id, position)
 
     def process(
         self, records: Sequence[Record], millis_behind_latest: int | None, checkpoint: Checkpoint
     ) -> None:
         """Work through one delivery; an empty one still reaps acknowledgements."""
         received_ms = self._parts.clock.now_ms()
+        if records:
+            self._parts.telemetry.delivered(records)
+        for alone, run in self._runs(records):
+            if alone:
+                self._work_alone(run, received_ms, checkpoint)
+            else:
+                self._work(run, received_ms)
+        self._reap()
+        self._checkpoint_when_due(checkpoint)
+        last = records[-1].position if records else None
+        self._parts.telemetry.progressed(last, millis_behind_latest)
+        self._rest()
+
+    def _runs(self, records: Sequence[Record]) -> Iterable[tuple[bool, Sequence[Record]]]:
+        """*records* in order, in runs that are to be worked one record at a time or not."""
+        suspects = self._parts.suspects
+        if suspects is None or not suspects.any:
+            return [(False, records)] if records else []
+        runs = groupby(records, lambda record: suspects.concern(record.position))
+        return [(alone, list(run)) for alone, run in runs]
+
+    def _work(self, records: Sequence[Record], received_ms: int) -> None:
+        """Work *records* in chunks, of which one waits for its scores while the next is begun."""
         waiting: tuple[Batch, Dispatched | None] | None = None
         for chunk in cut(records, self._settings.chunk_size):
+            self._begin((chunk if waiting is None else waiting[0].records)[0], chunk[-1])
             batch = self._sort(chunk, received_ms)
             dispatched = self._dispatch(batch)
             if waiting is not None:
@@ -120,11 +167,47 @@ class Worker:
             waiting = (batch, dispatched)
         if waiting is not None:
             self._settle(*waiting)
-        self._reap()
-        self._checkpoint_when_due(checkpoint)
-        last = records[-1].position if records else None
-        self._parts.telemetry.progressed(last, millis_behind_latest)
-        self._parts.telemetry.stage("idle")
+
+    def _work_alone(
+        self, records: Sequence[Record], received_ms: int, checkpoint: Checkpoint
+    ) -> None:
+        """
+        Work *records* one by one, each to its end before the next is touched.
+
+        Whatever ends the process then, on whichever thread, names its record.
+        Checkpoints in between save what was passed, and tell Java that we live.
+        """
+        self._finish_publishing()
+        for record in records:
+            self._begin(record, record)
+            batch = self._condemn(record) or self._sort([record], received_ms)
+            self._settle(batch, self._dispatch(batch))
+            self._finish_publishing()
+            self._checkpoint_when_due(checkpoint)
+
+    def _condemn(self, record: Record) -> Batch | None:
+        """The letter of a record that has ended the process too often; None to try it."""
+        suspects, telemetry = self._parts.suspects, self._parts.telemetry
+        error = None if suspects is None else suspects.condemned(record.position)
+        if suspects is None or error is None:
+            return None
+        telemetry.stage(Stage.DEAD_LETTER)
+        reading = (Stage.DECODE, Stage.DEAD_LETTER)
+        batch = crashed(record, error, readable=not suspects.killed_in(record.position, reading))
+        telemetry.crashed(record.position, error)
+        telemetry.sorted(batch)
+        return batch
+
+    def _begin(self, first: Record, last: Record) -> None:
+        """Say what is under way, before it is touched; rows on their way to Firehose are."""
+        oldest = self._publishing[0].first if self._publishing else first.position
+        self._parts.telemetry.under_way(oldest, last.position)
+
+    def _rest(self) -> None:
+        """Say that the next call is waited for."""
+        if not self._publishing:
+            self._parts.telemetry.nothing_under_way()
+        self._parts.telemetry.stage(Stage.IDLE)
 
     def lease_lost(self) -> None:
         """Another worker owns the shard: leave the checkpoint to it."""
@@ -139,7 +222,7 @@ class Worker:
         self._drain(checkpoint)
 
     def _sort(self, records: Sequence[Record], received_ms: int) -> Batch:
-        self._parts.telemetry.stage("decode")
+        self._parts.telemetry.stage(Stage.DECODE)
         batch = self._parts.intake.sort(records, received_ms)
         self._parts.telemetry.sorted(batch)
         return batch
@@ -147,7 +230,7 @@ class Worker:
     def _dispatch(self, batch: Batch) -> Dispatched | None:
         if not batch.incoming:
             return None
-        self._parts.telemetry.stage("observe")
+        self._parts.telemetry.stage(Stage.OBSERVE)
         return self._parts.patience.call(lambda: self._parts.engine.dispatch(batch.incoming))
 
     def _settle(self, batch: Batch, dispatched: Dispatched | None) -> None:
@@ -155,36 +238,36 @@ class Worker:
         parts = self._parts
         settled: list[Settled] = []
         if dispatched is not None:
-            parts.telemetry.stage("score")
+            parts.telemetry.stage(Stage.SCORE)
             assessments = parts.engine.assess(dispatched)
-            parts.telemetry.stage("decide")
+            parts.telemetry.stage(Stage.DECIDE)
             settled = parts.patience.call(lambda: parts.engine.store(assessments))
             parts.telemetry.settled(settled)
         self._label(batch, settled)
         letters = batch.letters + _conflicts(batch, settled)
         if letters:
-            parts.telemetry.stage("dead_letter")
+            parts.telemetry.stage(Stage.DEAD_LETTER)
             parts.patience.call(lambda: parts.dead_letters.put(letters))
         # The limit is checked once the letters are stored: what an operator has to
         # look at is then there to be looked at. Labels neither count as bad nor dilute.
         parts.flood.note(len(batch.records) - len(batch.labels), len(letters))
-        self._publish(batch.last, [each.stored.document for each in settled if _is_ours(each)])
+        self._publish(batch, [each.stored.document for each in settled if is_ours(each)])
 
     def _label(self, batch: Batch, settled: Sequence[Settled]) -> None:
         """Work the labels of a chunk, and those that its documents already hold."""
         waited = [each.stored.effect for each in settled if each.stored.effect is not None]
         if batch.labels or waited:
             parts = self._parts
-            parts.telemetry.stage("label")
+            parts.telemetry.stage(Stage.LABEL)
             parts.telemetry.labelled(parts.labels.note(batch.labels, waited, parts.clock.now_ms()))
 
-    def _publish(self, last: Position, documents: list[bytes]) -> None:
-        ticket = self._progress.start(last)
+    def _publish(self, batch: Batch, documents: list[bytes]) -> None:
+        ticket = self._progress.start(batch.last)
         if self._parts.sink is None or not documents:
             self._progress.finish(ticket)
             return
         future = self._parts.sink.publish(documents)
-        self._publishing.append(_Publishing(ticket, documents, future))
+        self._publishing.append(_Publishing(ticket, batch.records[0].position, documents, future))
         while len(self._publishing) > _OUTSTANDING_LIMIT:
             self._acknowledge(self._publishing[0])
 
@@ -194,7 +277,7 @@ class Worker:
 
     def _acknowledge(self, publishing: _Publishing) -> None:
         """Wait until *publishing* is acknowledged, sending it again after a failure."""
-        self._parts.telemetry.stage("publish")
+        self._parts.telemetry.stage(Stage.PUBLISH)
 
         def attempt() -> None:
             try:
@@ -208,11 +291,14 @@ class Worker:
         self._publishing.remove(publishing)
         self._progress.finish(publishing.ticket)
 
-    def _drain(self, checkpoint: Checkpoint) -> None:
+    def _finish_publishing(self) -> None:
         while self._publishing:
             self._acknowledge(self._publishing[0])
+
+    def _drain(self, checkpoint: Checkpoint) -> None:
+        self._finish_publishing()
         self._checkpoint(checkpoint)
-        self._parts.telemetry.stage("idle")
+        self._rest()
 
     def _checkpoint_when_due(self, checkpoint: Checkpoint) -> None:
         now_s = self._parts.clock.monotonic_s()
@@ -223,12 +309,14 @@ class Worker:
         position = self._progress.safe
         if position is None or position == self._checkpointed or self._parts.flood.suspicious:
             return
-        self._parts.telemetry.stage("checkpoint")
+        self._parts.telemetry.stage(Stage.CHECKPOINT)
         self._confirm()
         checkpoint(position)
         self._checkpointed = position
         self._checkpointed_s = self._parts.clock.monotonic_s()
         self._parts.telemetry.checkpointed(position)
+        if self._parts.suspects is not None:
+            self._parts.suspects.saved(position)
 
     def _confirm(self) -> None:
         """
@@ -252,7 +340,7 @@ def _conflicts(batch: Batch, settled: Sequence[Settled]) -> list[DeadLetter]:
     return [dead_letter(record, error) for record in batch.records if record.position in positions]
 
 
-def _is_ours(settled: Settled) -> bool:
+def is_ours(settled: Settled) -> bool:
     """
     Whether this record's row may be missing in Firehose.
 

@@ -25,6 +25,7 @@ STATE = WorkerState(
     unsaved_since_s=None,
     millis_behind=0,
     cause="",
+    stage_s=119.0,
 )
 RUNNING = Situation(
     110.0, kcl_running=True, stopping=False, held="", initialized_s=50.0, states=(STATE,)
@@ -42,8 +43,19 @@ def test_a_daemon_without_its_kcl_is_not_alive() -> None:
 
 def test_a_shard_without_progress_is_named_with_its_stage() -> None:
     assert liveness_problems(replace(RUNNING, now_s=131.0), limit_s=30.0) == [
-        "shard shard-0: no progress for 31 s (limit 30 s) in stage waiting:redis"
+        "shard shard-0: no progress for 31 s (limit 30 s), for 12 s in stage waiting:redis"
     ]
+
+
+def test_a_worker_that_waits_and_tells_so_is_not_stuck() -> None:
+    waits = replace(STATE, waited_s=125.0)
+    assert stuck([waits], now_s=131.0, limit_s=30.0) == []
+    assert stuck([waits], now_s=156.0, limit_s=30.0) == [waits]
+
+
+def test_shards_that_nobody_reads_are_no_good_health() -> None:
+    situation = replace(RUNNING, unread=["shard-1 waits"])
+    assert liveness_problems(situation, limit_s=30.0) == ["shard-1 waits"]
 
 
 def test_a_dead_worker_is_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 from consumer.decode import DecodeRules, decode
 from consumer.document import DocumentFormat
 from consumer.engine import Engine, Settled
-from consumer.errors import Held, Unavailable
+from consumer.errors import Held, Rejected, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake
 from consumer.labels import Labels
 from consumer.model import (
@@ -93,6 +93,7 @@ class Silence:
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.labels: list[LabelOutcome] = []
+        self.begun: list[tuple[Position, Position]] = []
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
         self.stages.append(stage)
@@ -100,6 +101,12 @@ class Silence:
 
     def started(self, shard_id: ShardId) -> None: ...
     def stage(self, name: str) -> None: ...
+    def delivered(self, records: Sequence[Record]) -> None: ...
+    def under_way(self, first: Position, last: Position) -> None:
+        self.begun.append((first, last))
+
+    def nothing_under_way(self) -> None: ...
+    def crashed(self, position: Position, error: Rejected) -> None: ...
     def sorted(self, batch: Batch) -> None: ...
     def settled(self, settled: Sequence[Settled]) -> None: ...
     def labelled(self, outcomes: Sequence[LabelOutcome]) -> None:
