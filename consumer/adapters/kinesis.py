@@ -24,7 +24,7 @@ import orjson
 import structlog
 from amazon_kclpy import kcl
 from amazon_kclpy.checkpoint_error import CheckpointError
-from amazon_kclpy.dispatch import message_decode
+from amazon_kclpy.dispatch import MalformedAction, message_decode
 from amazon_kclpy.v3.processor import RecordProcessorBase
 
 from consumer.errors import FraudstreamError, Held, Unavailable
@@ -51,6 +51,10 @@ _LEASE_LOST = "ShutdownException"
 
 class CheckpointRefused(FraudstreamError):
     """The lease is no longer ours: another worker goes on from the last checkpoint."""
+
+
+class NotUnderstood(FraudstreamError):
+    """A message of the KCL that is JSON and none of its protocol; its content is not told."""
 
 
 class Processor(Protocol):
@@ -96,6 +100,7 @@ def run_worker(
     or ``atexit`` hook in which a library could still send something.
     """
     glue = _Glue(processor, on_failure, leave, sleep)
+    log = get_logger(__name__)
     output = io.TextIOWrapper(protocol_out, encoding="utf-8")
     process: Any = kcl.KCLProcess(glue, protocol_in, output, sys.stderr)
     process.io_handler.load_action = _decode
@@ -103,7 +108,11 @@ def run_worker(
         process.run()
     except (orjson.JSONDecodeError, BrokenPipeError) as error:
         # Java ended in the middle of a message; there is nobody left to answer.
-        get_logger(__name__).warning("the KCL is gone", error=type(error).__name__)
+        log.warning("the KCL is gone", error=type(error).__name__)
+    except NotUnderstood as error:
+        on_failure(str(error))
+        log.error("leaving without a checkpoint", error=str(error))  # noqa: TRY400 - said in full
+        leave(EXIT_FAILED)
     finally:
         # Closing would write what is left to a pipe that may be broken.
         with suppress(OSError):
@@ -115,8 +124,16 @@ def _decode(line: bytes) -> Any:
     """
     One message of the KCL. Records stay plain dicts: kclpy would build an
     object of each through a hook of the slower ``json``.
+
+    Raises JSONDecodeError and NotUnderstood.
     """
-    return message_decode(orjson.loads(line))
+    message = orjson.loads(line)
+    try:
+        return message_decode(message)
+    except (MalformedAction, LookupError, TypeError) as error:
+        # "from None": the error of kclpy quotes the message, and with it records.
+        found = f"a message that is not of the protocol ({type(error).__name__})"
+        raise NotUnderstood(found) from None
 
 
 class _Glue(RecordProcessorBase):  # type: ignore[misc]
@@ -140,8 +157,12 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
         """Take up the shard."""
         self._shard_id = ShardId(message.shard_id)
         structlog.contextvars.bind_contextvars(shard=message.shard_id)
-        position = _position(message.sequence_number, message.sub_sequence_number)
-        self._guarded(lambda: self._processor.start(self._shard_id, position))
+
+        def start() -> None:
+            position = _position(message.sequence_number, message.sub_sequence_number)
+            self._processor.start(self._shard_id, position)
+
+        self._guarded(start)
 
     def process_records(self, message: Any) -> None:
         """Hand over one delivery; nothing any more once a checkpoint was refused."""
@@ -249,13 +270,14 @@ def _position(sequence_number: str | None, sub_sequence_number: int | None) -> P
     """A checkpoint of the KCL; None for TRIM_HORIZON, LATEST and other words."""
     if sequence_number is None or not sequence_number.isdecimal():
         return None
-    return Position(int(sequence_number), sub_sequence_number or 0)
+    return Position(int(sequence_number), int(sub_sequence_number or 0))
 
 
 def _record(shard_id: ShardId, fields: dict[str, Any]) -> Record:
     return Record(
         shard_id=shard_id,
-        position=Position(int(fields["sequenceNumber"]), fields["subSequenceNumber"] or 0),
+        position=Position(int(fields["sequenceNumber"]), int(fields["subSequenceNumber"] or 0)),
         arrival_ms=int(fields["approximateArrivalTimestamp"]),
-        data=base64.b64decode(fields["data"]),
+        # Validated: what is no base64 would be left out, and the rest taken for the record.
+        data=base64.b64decode(fields["data"], validate=True),
     )

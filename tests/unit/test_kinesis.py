@@ -265,3 +265,34 @@ def test_a_flood_is_told_as_such_and_leaves() -> None:
     conversation = converse(NotingProcessor(raises=Held("60 of 100")), messages)
     assert conversation.left_with == EXIT_FAILED
     assert conversation.causes == ["held: 60 of 100"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, [], 1, {}, {"action": "dance"}, {"action": []}, {"action": "processRecords"}],
+)
+def test_a_message_outside_the_protocol_ends_the_process_without_its_content(
+    message: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processor = NotingProcessor()
+    told: dict[str, object] = {"action": "dance", "data": "4111111111111111"}
+    for each in (message, told):
+        conversation = converse(processor, [INITIALIZE, each])  # type: ignore[list-item]
+        assert conversation.left_with == EXIT_FAILED
+        assert conversation.causes[0].startswith("a message that is not of the protocol")
+    assert "4111111111111111" not in "".join(capsys.readouterr())
+    assert processor.calls == [("start", "shard-1", None)] * 2
+
+
+@pytest.mark.parametrize("place", [7, "9" * 5_000, {"number": 1}])
+def test_a_start_that_cannot_be_read_is_not_answered_with_ok(place: object) -> None:
+    conversation = converse(NotingProcessor(), [{**INITIALIZE, "sequenceNumber": place}])
+    assert (conversation.left_with, conversation.sent) == (EXIT_FAILED, [])
+
+
+@pytest.mark.parametrize("data", ["@@@@", "YQ", "Y Q==", "YQ==YQ==", "é", None])
+def test_a_record_whose_data_is_no_base64_is_not_taken_for_another(data: str | None) -> None:
+    processor = NotingProcessor()
+    conversation = converse(processor, [INITIALIZE, deliver({**record(5, b"a"), "data": data})])
+    assert conversation.left_with == EXIT_FAILED
+    assert processor.calls == [("start", "shard-1", None)]
