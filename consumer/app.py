@@ -22,12 +22,13 @@ from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.second_assessments import SecondAssessments
 from consumer.adapters.resources import check_buckets, check_delivery_stream, check_stream
+from consumer.bands_watch import BandsWatch
 from consumer.clock import Clock, SystemClock
 from consumer.decode import DecodeRules
 from consumer.engine import Engine
 from consumer.errors import Problem, Unavailable
 from consumer.fault_trace import FaultTrace
-from consumer.features.plan import Plan
+from consumer.feature_hash import FeatureHashWatch
 from consumer.features.specification import load_plan
 from consumer.followers import follow
 from consumer.health import Probe
@@ -44,6 +45,7 @@ from consumer.outside import (
     Stores,
     Surroundings,
     build_archives,
+    build_bands_watch,
     build_client,
     build_endpoints,
     build_feature_hash_watch,
@@ -130,6 +132,8 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
     findings.add(hashes.problems())
     with findings.looking():
         build_archives(settings, plan).check()
+        # Afterwards, since an archive that cannot be used is told once.
+        build_bands_watch(settings, plan, None)
     findings.refuse()
     return {
         "redis": answering(stores[0].ping),
@@ -210,20 +214,27 @@ def build_worker(
         metrics, heartbeat, clock, [entity.name for entity in plan.entities]
     )
     patience = Patience(clock, time.sleep, settings.redis.outage_limit_s, telemetry.waiting)
-    outside = open_outside(Surroundings(settings, plan, telemetry, patience, clock), stack)
+    around = Surroundings(settings, plan, telemetry, patience, clock)
+    outside = open_outside(around, stack)
     hashes = stack.enter_context(closing(build_feature_hash_watch(settings, plan, telemetry)))
     hashes.look()
     hashes.start(settings.scoring.tag_check_s)
+    bands = patience.call(partial(build_bands_watch, settings, plan, telemetry))
+    stack.enter_context(closing(bands)).start(settings.scoring.tag_check_s)
     models = (outside.fraud, outside.anomaly)
     scorer = stack.enter_context(
-        closing(build_scorer(models, settings.scoring, clock, telemetry, hashes.usable))
+        closing(
+            build_scorer(
+                models, settings.scoring, clock, telemetry, partial(objection, hashes, bands)
+            )
+        )
     )
     explanations = Explanations(open_redis(settings, settings.redis.documents_url, stack))
     follow(build_archives(settings, plan), telemetry, clock, explanations.write, stack)
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
-    judge = build_judge(settings, plan, telemetry, patience, stack)
+    judge = build_judge(around, bands, stack)
     assess_again(settings, scorer, judge, telemetry, clock, stack)
     engine = Engine(
         features=outside.features,
@@ -254,13 +265,20 @@ def build_worker(
     return Worker(parts, settings.worker)
 
 
-def build_judge(
-    settings: Settings, plan: Plan, telemetry: WorkerTelemetry, patience: Patience, stack: ExitStack
-) -> RuleBook:
+def objection(hashes: FeatureHashWatch, bands: BandsWatch, score: str) -> str | None:
+    """Why the model behind *score* cannot be used, as a degraded cause; None where it can."""
+    if not hashes.usable(score):
+        return "feature_hash"
+    return None if bands.usable(score) else "bands"
+
+
+def build_judge(around: Surroundings, bands: BandsWatch, stack: ExitStack) -> RuleBook:
     """The rules in force and the thread that looks for others. As ``build_worker`` raises."""
-    source = build_rule_source(settings, plan)
+    settings, telemetry = around.settings, around.telemetry
+    source = build_rule_source(settings, around.plan)
     limits = WatchLimits(settings.rules.decline_rise_limit, settings.rules.watch_transactions)
-    book = RuleBook(patience.call(source.load), settings.decision, limits, telemetry)
+    rules = around.patience.call(source.load)
+    book = RuleBook(rules, lambda: bands.policy, limits, telemetry)
     poller = stack.enter_context(
         closing(RulePoller(source, book, settings.rules.poll_s, telemetry))
     )
@@ -304,9 +322,9 @@ def build_scorer(
     settings: Scoring,
     clock: Clock,
     telemetry: WorkerTelemetry,
-    usable: Callable[[str], bool],
+    objection: Callable[[str], str | None],
 ) -> Scorer:
-    """The fraud and the anomaly model behind one deadline; see ``Scorer`` for *usable*."""
+    """The fraud and the anomaly model behind one deadline; see ``Scorer`` for *objection*."""
     fraud, anomaly = models
     return Scorer(
         fraud,
@@ -316,5 +334,5 @@ def build_scorer(
         on_error=telemetry.endpoint_failed,
         observe_seconds=telemetry.endpoint_answered,
         on_breaker=telemetry.breaker_changed,
-        usable=usable,
+        objection=objection,
     )

@@ -43,7 +43,13 @@ from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.inspection import dynamodb_address
 from consumer.java import find_java
-from consumer.outside import build_archives, build_endpoints, build_rule_source, build_stores
+from consumer.outside import (
+    build_archives,
+    build_bands_watch,
+    build_endpoints,
+    build_rule_source,
+    build_stores,
+)
 from consumer.preflight import probe_endpoint
 from consumer.settings import Settings
 
@@ -84,6 +90,7 @@ class Checklist:
             ("dead letters", self._dead_letters, _AWS_REMEDY),
             ("endpoints", self._endpoints, _AWS_REMEDY),
             ("archives", self._archives, _AWS_REMEDY),
+            ("bands", self._bands, _AWS_REMEDY),
             ("clock", self._clocks, ""),
         )
         for subject, check, remedy in checks:
@@ -118,6 +125,16 @@ class Checklist:
             return []
         build_archives(self._settings, self._plan).check()
         return [Finding("archives", Level.OK, "what was named can be read and fits the features")]
+
+    def _bands(self) -> Sequence[Finding]:
+        if self._plan is None:
+            return []
+        bands = build_bands_watch(self._settings, self._plan, None).policy.bands
+        text = (
+            f"fraud review {bands.fraud_review:g}, decline {bands.fraud_decline:g} "
+            f"({bands.fraud_from}), anomaly review {bands.anomaly_review:g} ({bands.anomaly_from})"
+        )
+        return [Finding("bands", Level.OK, text)]
 
     def _java(self) -> Sequence[Finding]:
         java = find_java(self._settings.kcl.java, os.environ)

@@ -1,9 +1,11 @@
 """Rules and scores to an outcome with its reasons: a pure function, settings included."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
+from consumer.bands import ModelBands, resolve_bands
 from consumer.degraded import decide_degraded
-from consumer.model import NO_RULES, Decision, Outcome, Ruled, RuleHit, Scores
+from consumer.model import NO_RULES, Bands, Decision, Outcome, Ruled, RuleHit, Scores
 from consumer.settings import DecisionSettings
 
 FRAUD_DECLINE = "fraud_score_high"
@@ -25,9 +27,26 @@ _SCORE_DECIMALS = 12
 _Reason = tuple[Outcome, str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The bands in force, and what to do without scores."""
+
+    bands: Bands
+    settings: DecisionSettings
+
+
+def build_policy(settings: DecisionSettings, models: Mapping[str, ModelBands]) -> Policy:
+    """
+    The policy of *settings*, with the bands of *models*, by score, where they say ``model``.
+
+    Raises Misconfigured where those are missing.
+    """
+    return Policy(resolve_bands(settings, models), settings)
+
+
 def decide(
     scores: Scores,
-    policy: DecisionSettings,
+    policy: Policy,
     base_amount_minor: int,
     ruled: Ruled = NO_RULES,
 ) -> Decision:
@@ -43,10 +62,11 @@ def decide(
     """
     allowed = [hit for hit in ruled.live if hit.outcome is Outcome.APPROVE]
     if allowed:
-        return _decision(Outcome.APPROVE, [(hit.code, hit.text) for hit in allowed], None)
+        told = [(hit.code, hit.text) for hit in allowed]
+        return _decision(Outcome.APPROVE, told, None, policy.bands)
     risk = _risk(scores.fraud, ruled.live)
     fraud = scores.fraud if risk is None else risk
-    reasons = list(_reasons(fraud, scores.anomaly, policy, ruled.live))
+    reasons = list(_reasons(fraud, scores.anomaly, policy.bands, ruled.live))
     declining = [reason for reason in reasons if reason[0] is Outcome.DECLINE]
     reviewing = [reason for reason in reasons if reason[0] is Outcome.REVIEW]
     outcome = Outcome.APPROVE
@@ -57,22 +77,22 @@ def decide(
         told += [(hit.code, hit.text) for hit in ruled.live if hit.outcome is None]
     if scores.degraded:
         if outcome is Outcome.APPROVE:
-            outcome = decide_degraded(policy, base_amount_minor)
+            outcome = decide_degraded(policy.settings, base_amount_minor)
         told.append((DEGRADED, TEXTS[DEGRADED]))
-    return _decision(outcome, told, risk)
+    return _decision(outcome, told, risk, policy.bands)
 
 
 def _reasons(
-    fraud: float | None, anomaly: float | None, policy: DecisionSettings, hits: Iterable[RuleHit]
+    fraud: float | None, anomaly: float | None, bands: Bands, hits: Iterable[RuleHit]
 ) -> Iterator[_Reason]:
     for hit in hits:
         if hit.outcome is not None:
             yield hit.outcome, hit.code, hit.text
-    if fraud is not None and fraud >= policy.fraud_decline:
+    if fraud is not None and fraud >= bands.fraud_decline:
         yield Outcome.DECLINE, FRAUD_DECLINE, TEXTS[FRAUD_DECLINE]
-    elif fraud is not None and fraud >= policy.fraud_review:
+    elif fraud is not None and fraud >= bands.fraud_review:
         yield Outcome.REVIEW, FRAUD_REVIEW, TEXTS[FRAUD_REVIEW]
-    if anomaly is not None and anomaly >= policy.anomaly_review:
+    if anomaly is not None and anomaly >= bands.anomaly_review:
         yield Outcome.REVIEW, ANOMALY_REVIEW, TEXTS[ANOMALY_REVIEW]
 
 
@@ -84,8 +104,10 @@ def _risk(fraud: float | None, hits: Iterable[RuleHit]) -> float | None:
     return round(min(max((fraud or 0.0) + sum(adds), 0.0), 1.0), _SCORE_DECIMALS)
 
 
-def _decision(outcome: Outcome, told: list[tuple[str, str]], risk: float | None) -> Decision:
+def _decision(
+    outcome: Outcome, told: list[tuple[str, str]], risk: float | None, bands: Bands
+) -> Decision:
     """Several rules may give one reason; it is told once."""
     texts = dict(reversed(told))
     codes = tuple(dict.fromkeys(code for code, _ in told))
-    return Decision(outcome, codes, tuple(texts[code] for code in codes), risk)
+    return Decision(outcome, codes, tuple(texts[code] for code in codes), risk, bands)

@@ -201,6 +201,8 @@ def _decision_fields(decision: Decision) -> dict[str, object]:
         fields["texts"] = decision.texts
     if decision.risk is not None:
         fields["risk"] = decision.risk
+    if decision.bands is not None:
+        fields["bands"] = decision.bands
     return fields
 
 

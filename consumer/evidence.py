@@ -42,13 +42,15 @@ class ScoresFound(msgspec.Struct, frozen=True):
 class DecisionFound(msgspec.Struct, frozen=True):
     """
     The outcome and its reason codes, strongest first, with a text for each where rules
-    gave one; ``risk`` is the fraud probability with what rules added.
+    gave one; ``risk`` is the fraud probability with what rules added; ``bands`` are the
+    thresholds that were applied, and whose they are.
     """
 
     outcome: str
     reasons: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     risk: float | None = None
+    bands: dict[str, float | str] = {}
 
 
 class RulesFound(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from consumer.bands import THRESHOLDS, ModelBands
 from consumer.clock import Clock
 from consumer.drift import Drift
 from consumer.errors import Misconfigured, Problem, Unavailable
@@ -42,13 +43,9 @@ class Archives:
         Raises Unavailable, and Misconfigured for one that is missing, of other
         features, or that needs libraries which are not installed.
         """
-        found = {}
-        sources = {"fraud": self.settings.fraud.archive, "anomaly": self.settings.anomaly.archive}
-        for score, source in sources.items():
-            if source is None:
-                continue
-            path = self.fetch(source, directory / f"{score}.tar.gz")
-            reference = read_reference(path)
+        found: dict[str, tuple[Path, Reference]] = {}
+        for score, source in self._sources().items():
+            path, reference = self._read(score, source, directory)
             if reference.feature_hash != self.plan.hash:
                 expected = "the archive of a model trained on the features of features.path"
                 raise _refusal(score, source, expected)
@@ -57,6 +54,35 @@ class Archives:
             expected = "pip install 'fraudstream[train]', which explains decisions, or no archive"
             raise _refusal("fraud", "no xgboost here", expected)
         return found
+
+    def bands(self, score: str) -> ModelBands | None:
+        """
+        The bands that the archive of *score* carries; None where none is named.
+
+        Raises Misconfigured where it carries none that can be used, and as ``read``.
+        """
+        source = self._sources().get(score)
+        if source is None:
+            return None
+        with TemporaryDirectory() as directory:
+            _, reference = self._read(score, source, Path(directory))
+        try:
+            return reference.bands()
+        except ValueError as error:
+            expected = "thresholds in its metrics.json, as training writes them, or numbers in "
+            expected += f"the settings: {', '.join(f'decision.{n}' for n in THRESHOLDS[score])}"
+            raise _refusal(score, f"{source} with {error}", expected) from error
+
+    def _read(self, score: str, source: str, directory: Path) -> tuple[Path, Reference]:
+        path = self.fetch(source, directory / f"{score}.tar.gz")
+        reference = read_reference(path)
+        if reference.kind != score:
+            raise _refusal(score, f"{source}, a model of {reference.kind}", f"one of {score}")
+        return path, reference
+
+    def _sources(self) -> dict[str, str]:
+        named = {"fraud": self.settings.fraud.archive, "anomaly": self.settings.anomaly.archive}
+        return {score: source for score, source in named.items() if source is not None}
 
     def check(self) -> None:
         """Read all of them for nothing but the errors, see ``read``."""

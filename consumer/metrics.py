@@ -55,6 +55,11 @@ BREAKER_STATE = "fraudstream_breaker_state"
 # Whether a model was trained on another feature list than the one in use: 1 means that its
 # score is not used. No series where the endpoint has no tag to compare.
 FEATURE_HASH_MISMATCH = "fraudstream_feature_hash_mismatch"
+# Whether a model is served whose bands (thresholds) nobody knows: 1 means that its score is not
+# used.
+BANDS_MISSING = "fraudstream_bands_missing"
+# The thresholds in force: fraud_review, fraud_decline, anomaly_review; the highest of the workers.
+THRESHOLD = "fraudstream_threshold"
 # Population stability index of a feature (or score_fraud, score_anomaly) against training, of the
 # worst worker: below 0.1 stable, above 0.25 another population.
 PSI = "fraudstream_psi"
@@ -139,6 +144,10 @@ class Metrics:
         self.feature_hash_mismatch = worst(
             FEATURE_HASH_MISMATCH, "1 for a model of other features", "endpoint"
         )
+        self.bands_missing = worst(
+            BANDS_MISSING, "1 for a model whose thresholds are not known", "endpoint"
+        )
+        self.threshold = worst(THRESHOLD, "Thresholds of the scores in force", "name")
 
         self._add_rules(registry)
 

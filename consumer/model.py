@@ -230,17 +230,35 @@ NO_RULES = Ruled()
 
 
 @dataclass(frozen=True, slots=True)
+class Bands:
+    """
+    From which score on, inclusive, to review and to decline.
+
+    ``fraud_from`` and ``anomaly_from`` say whose they are: ``settings``, or the beginning
+    of the SHA-256 of the model's archive.
+    """
+
+    fraud_review: float
+    fraud_decline: float
+    anomaly_review: float
+    fraud_from: str = "settings"
+    anomaly_from: str = "settings"
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """
     An outcome with its reason codes, strongest first, and a text for each.
 
-    ``risk`` is the fraud score with what rules added, None where none did.
+    ``risk`` is the fraud score with what rules added, None where none did; ``bands`` are
+    those that the scores were held against.
     """
 
     outcome: Outcome
     reasons: tuple[str, ...]
     texts: tuple[str, ...] = ()
     risk: float | None = None
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from consumer.adapters.s3.letters import S3DeadLetters
 from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
+from consumer.bands_watch import BandsWatch
 from consumer.clock import Clock, SystemClock
 from consumer.document import DocumentFormat
 from consumer.feature_hash import FeatureHashWatch
@@ -224,6 +225,22 @@ def build_feature_hash_watch(
         {"fraud": scoring.fraud.name, "anomaly": scoring.anomaly.name},
         plan.hash,
         *([] if telemetry is None else [telemetry.feature_hash_compared]),
+    )
+
+
+def build_bands_watch(
+    settings: Settings, plan: Plan, telemetry: WorkerTelemetry | None
+) -> BandsWatch:
+    """
+    What knows the bands of the models that are served; see there for what it raises.
+
+    Without *telemetry* nothing hears of them.
+    """
+    return BandsWatch(
+        EndpointTags(build_client("sagemaker", settings)),
+        settings,
+        build_archives(settings, plan).bands,
+        *([] if telemetry is None else [telemetry.bands_changed]),
     )
 
 

@@ -38,6 +38,11 @@ COLUMNS: Final = (
     "fraud_score",
     "anomaly_score",
     "risk",
+    "fraud_review",
+    "fraud_decline",
+    "anomaly_review",
+    "fraud_bands",
+    "anomaly_bands",
     "rules",
     "shadow_rules",
     "rule_errors",
@@ -78,6 +83,11 @@ def build_row(document: bytes) -> bytes:
     row["fraud_score"] = scores.get("fraud")
     row["anomaly_score"] = scores.get("anomaly")
     row["risk"] = decision.get("risk")
+    bands = decision.get("bands", {})
+    for name in ("fraud_review", "fraud_decline", "anomaly_review"):
+        row[name] = bands.get(name)
+    row["fraud_bands"] = bands.get("fraud_from")
+    row["anomaly_bands"] = bands.get("anomaly_from")
     row["rules"] = rules.get("hits", [])
     row["shadow_rules"] = rules.get("shadow", [])
     row["rule_errors"] = rules.get("errors", [])

@@ -30,7 +30,6 @@ from consumer.settings import Scoring as ScoringSettings
 # Far more only wait when every thread is stuck, and then waiting is of no use.
 _WAITING = 32
 _BREAKER_OPEN = "breaker_open"
-_FEATURE_HASH = "feature_hash"
 
 
 def encode_rows(rows: Sequence[Sequence[float]]) -> list[bytes]:
@@ -180,8 +179,8 @@ class Scorer:
     ``on_error(endpoint, cause)`` hears of every request without a usable answer
     in time, ``observe_seconds(endpoint, seconds)`` of the duration of every
     request that was sent, from the threads, and ``on_breaker(endpoint, state)``
-    of every change of a breaker's state. An endpoint that is not ``usable`` is
-    sent nothing: its model was trained on other features.
+    of every change of a breaker's state. An endpoint with an ``objection``, the cause
+    why what its model says cannot be used, is sent nothing.
     """
 
     def __init__(  # noqa: PLR0913 - two endpoints, the settings, the clock and four hooks
@@ -194,9 +193,9 @@ class Scorer:
         on_error: Callable[[str, str], None],
         observe_seconds: Callable[[str, float], None],
         on_breaker: Callable[[str, BreakerState], None],
-        usable: Callable[[str], bool] = lambda _endpoint: True,
+        objection: Callable[[str], str | None] = lambda _endpoint: None,
     ) -> None:
-        self._usable = usable
+        self._objection = objection
         self._deadline_s = settings.deadline_ms / 1000
         self._clock = clock
         threads = max(1, settings.threads // 2)
@@ -239,8 +238,10 @@ class Scorer:
         )
 
     def well(self) -> bool:
-        """Whether each endpoint is usable and its breaker closed, as of the newest answers."""
-        return all(lane.gate.closed and self._usable(lane.endpoint.name) for lane in self._lanes)
+        """Whether nothing objects to any endpoint and its breaker is closed, as of the newest."""
+        return all(
+            lane.gate.closed and self._objection(lane.endpoint.name) is None for lane in self._lanes
+        )
 
     def close(self) -> None:
         """Let requests in flight end and stop the threads."""
@@ -256,8 +257,8 @@ class Scorer:
         inference_id: str,
     ) -> _Request:
         endpoint = lane.endpoint
-        if not self._usable(endpoint.name):
-            return _Request(lane, part, None, None, _FEATURE_HASH)
+        if (objection := self._objection(endpoint.name)) is not None:
+            return _Request(lane, part, None, None, objection)
         permit = lane.gate.permit()
         if permit is None:
             return _Request(lane, part, None, None)

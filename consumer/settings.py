@@ -9,11 +9,13 @@ are ``SecretStr``, so that neither ``repr`` nor a log shows them.
 ``Settings()`` is the plain default and reads nothing.
 """
 
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 SHIPPED = Path(__file__).parent / "defaults"
 """The folder of the files that come with the package: settings, features, logback."""
@@ -37,7 +39,32 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_threshold(highest: float, expected: str) -> Callable[[object], object]:
+    """Refuse what is neither a number within 0 and *highest* nor ``model``, in one message."""
+
+    def check(value: object) -> object:
+        if value == "model":
+            return value
+        try:
+            number = float(value) if isinstance(value, str | int | float) else math.nan
+        except ValueError:
+            number = math.nan
+        if isinstance(value, bool) or not (math.isfinite(number) and 0 <= number <= highest):
+            raise ValueError(expected)
+        return number
+
+    return check
+
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+FractionOrModel = Annotated[
+    Fraction | Literal["model"],
+    BeforeValidator(_check_threshold(1.0, "a number from 0 to 1, or model")),
+]
+ScoreOrModel = Annotated[
+    Annotated[float, Field(ge=0.0)] | Literal["model"],
+    BeforeValidator(_check_threshold(math.inf, "a number from 0, or model")),
+]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 Milliseconds = Annotated[int, Field(gt=0)]
@@ -300,12 +327,23 @@ class Scoring(Section):
 
 
 class DecisionSettings(Section):
-    """Thresholds on both scores, and what to do without them."""
+    """
+    Thresholds on both scores, and what to do without them.
 
-    fraud_review: Fraction = Field(0.5, description="Review at or above this probability")
-    fraud_decline: Fraction = Field(0.9, description="Decline at or above this probability")
-    anomaly_review: Annotated[float, Field(ge=0.0)] = Field(
-        3.0, description="Review at or above this anomaly score; calibrate it per model"
+    Scores of two models cannot be compared. ``model`` takes what training measured for the
+    model that is served: from its tag fraudstream:bands, else from its archive.
+    """
+
+    fraud_review: FractionOrModel = Field(
+        0.5, description="Review at or above this probability, or model"
+    )
+    fraud_decline: FractionOrModel = Field(
+        0.9, description="Decline at or above this probability, or model"
+    )
+    anomaly_review: ScoreOrModel = Field(
+        3.0,
+        description="Review at or above this anomaly score, or model; a number is right for one "
+        "forest only",
     )
     degraded: Literal["rules_only", "review", "approve_below"] = Field(
         "review",

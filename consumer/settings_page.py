@@ -88,8 +88,8 @@ def _allowed(schema: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     if "anyOf" in part:
         return ", or ".join(_allowed(schema, each) for each in part["anyOf"])
     part = _resolve(schema, part)
-    if "enum" in part:
-        return " or ".join(f"`{each}`" for each in part["enum"])
+    if words := [part["const"]] if "const" in part else part.get("enum"):
+        return " or ".join(f"`{each}`" for each in words)
     if part.get("type") == "null":
         return "empty"
     if part.get("type") == "object":

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import orjson
 
 from consumer import configuration
+from consumer.bands import THRESHOLDS
 from consumer.errors import Rejected
 from consumer.evidence import (
     Contribution,
@@ -129,9 +130,24 @@ def _explanation(contributions: Sequence[Contribution]) -> Iterator[str]:
 def _versions(evidence: Evidence) -> dict[str, object]:
     rules = evidence.known.rules
     hashes = {"rules": rules.hash, "lists": rules.lists_hash}
+    hashes |= {
+        f"{score} bands": bands
+        for score in THRESHOLDS
+        if (bands := _bands(score, evidence.known.decision.bands))
+    }
     further = ("feature_hash", "prediction_id", "digest")
     known = {name: evidence.further[name] for name in further if name in evidence.further}
     return {**known, **{name: value for name, value in hashes.items() if value}}
+
+
+def _bands(score: str, bands: Mapping[str, float | str]) -> str:
+    """The thresholds of *score* that were applied, and whose they are."""
+    words = [
+        f"{name.removeprefix(score)[1:]} from {bands[name]}"
+        for name in THRESHOLDS[score]
+        if name in bands
+    ]
+    return f"{', '.join(words)} ({bands.get(f'{score}_from')})" if words else ""
 
 
 def _feature_lines(features: Mapping[str, float | None]) -> Iterator[str]:

@@ -6,8 +6,10 @@ from contextlib import AbstractContextManager
 
 from prometheus_client import Counter as PrometheusCounter
 
+from consumer.bands import THRESHOLDS
 from consumer.breaker import BreakerState
 from consumer.clock import Clock
+from consumer.decision import Policy
 from consumer.engine import Settled
 from consumer.errors import Problem, Rejected, Unavailable
 from consumer.heartbeat import Heartbeat
@@ -119,6 +121,13 @@ class WorkerTelemetry:
     def feature_hash_compared(self, endpoint: str, matches: bool) -> None:  # noqa: FBT001 - a hook
         """A model's feature list was compared with the one in use."""
         self._metrics.feature_hash_mismatch.labels(endpoint).set(0 if matches else 1)
+
+    def bands_changed(self, endpoint: str, policy: Policy | None) -> None:
+        """The bands of a model are in force, or (None) it is served and has none."""
+        self._metrics.bands_missing.labels(endpoint).set(0 if policy else 1)
+        if policy is not None:
+            for name in THRESHOLDS[endpoint]:
+                self._metrics.threshold.labels(name).set(getattr(policy.bands, name))
 
     def drifted(self, name: str, psi: float) -> None:
         """A feature or score was compared with those of training."""

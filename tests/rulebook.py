@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from consumer.decision import Policy, build_policy
 from consumer.errors import Problem, Unavailable
 from consumer.model import Scores
 from consumer.rules.book import RuleBook, WatchLimits
@@ -91,4 +92,8 @@ def a_book(
     *rules: dict[str, Any], share: float = 0.1, window: int = 10, news: KeptRuleNews | None = None
 ) -> RuleBook:
     telemetry = news or KeptRuleNews()
-    return RuleBook(a_set(*rules), DecisionSettings(), WatchLimits(share, window), telemetry)
+    return RuleBook(a_set(*rules), a_policy, WatchLimits(share, window), telemetry)
+
+
+def a_policy() -> Policy:
+    return build_policy(DecisionSettings(), {})

@@ -254,8 +254,8 @@ class Demo:
 
     def _run_daemon(self, place: Place, learned: Learned, stack: ExitStack) -> DaemonProcess:
         thresholds = {
-            f"FRAUDSTREAM_DECISION__{name.upper()}": repr(value)
-            for name, value in asdict(learned.trained.thresholds).items()
+            f"FRAUDSTREAM_DECISION__{name.upper()}": "model"
+            for name in asdict(learned.trained.thresholds)
         }
         scoring = place.settings.scoring
         archives = {

@@ -18,8 +18,10 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from localstack_client.session import Session
 
+from consumer import bands
 from consumer.errors import Unavailable
 from consumer.feature_hash import TAG
+from consumer.training.reference import read_reference
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -91,18 +93,25 @@ def deploy(aws: Session, models: Mapping[str, Path], feature_hash: str) -> dict[
     """
     Register *models*, endpoint name → archive, as SageMaker would hold them.
 
-    The archives go to S3 and the configurations are tagged with *feature_hash*,
-    the list of features they were trained on. Returns endpoint name → ``s3://``
-    of its archive. What serves the models is started apart. Raises Unavailable.
+    The archives go to S3 and the configurations, one a model, are tagged with
+    *feature_hash*, the list of features they were trained on, and with the bands that
+    the archive carries, if it does. An endpoint that exists is replaced. Returns endpoint
+    name → ``s3://`` of its archive. What serves the models is started apart. Raises
+    Unavailable, and Misconfigured for an archive that cannot be read.
     """
     s3, sagemaker = aws.client("s3"), aws.client("sagemaker")
     urls = {}
     try:
         for name, archive in models.items():
-            key = f"models/{name}/{feature_hash[:12]}/model.tar.gz"
+            reference = read_reference(archive)
+            version = f"{name}-{feature_hash[:12]}-{reference.model}"
+            key = f"models/{name}/{version}/model.tar.gz"
             s3.upload_file(str(archive), HISTORY_BUCKET, key)
             urls[name] = f"s3://{HISTORY_BUCKET}/{key}"
-            _create_endpoint(sagemaker, name, urls[name], feature_hash)
+            tags = {TAG: feature_hash}
+            if reference.thresholds:
+                tags[bands.TAG] = bands.render_tag(reference.bands())
+            _create_endpoint(sagemaker, name, version, urls[name], tags)
     except (BotoCoreError, ClientError, S3UploadFailedError) as error:
         raise Unavailable(_AWS, str(error)) from error
     finally:
@@ -112,9 +121,8 @@ def deploy(aws: Session, models: Mapping[str, Path], feature_hash: str) -> dict[
 
 
 def _create_endpoint(
-    sagemaker: "SageMakerClient", name: str, archive_url: str, feature_hash: str
+    sagemaker: "SageMakerClient", name: str, version: str, archive_url: str, tags: Mapping[str, str]
 ) -> None:
-    version = f"{name}-{feature_hash[:12]}"
     sagemaker.create_model(
         ModelName=version,
         ExecutionRoleArn=f"arn:aws:iam::{ACCOUNT}:role/sagemaker",
@@ -130,8 +138,9 @@ def _create_endpoint(
                 "InstanceType": "ml.m5.large",
             }
         ],
-        Tags=[{"Key": TAG, "Value": feature_hash}],
+        Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
     )
+    # The emulator replaces an endpoint of that name and knows no UpdateEndpoint.
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=version)
 
 

@@ -1,15 +1,15 @@
 """The rules in force: which set decides, how a new one takes over, and how it is taken back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from consumer.decision import decide
+from consumer.decision import Policy, decide
 from consumer.model import Decision, Outcome, Ruled
 from consumer.rules.compilation import RuleSet
 from consumer.rules.facts import Case
 from consumer.rules.watch import DeclineWatch, Verdict
-from consumer.settings import DecisionSettings
 
 
 class BookTelemetry(Protocol):
@@ -43,12 +43,14 @@ class RuleBook:
     def __init__(
         self,
         rules: RuleSet,
-        policy: DecisionSettings,
+        policy: Callable[[], Policy],
         limits: WatchLimits,
         telemetry: BookTelemetry,
     ) -> None:
+        """*policy* is asked at each turn, so that one chunk is judged by one policy."""
         self._active = rules
-        self._policy = policy
+        self._ask_policy = policy
+        self._policy = policy()
         self._limits = limits
         self._telemetry = telemetry
         self._before: RuleSet | None = None
@@ -67,7 +69,8 @@ class RuleBook:
         self._offered.put(rules)
 
     def turn(self) -> None:
-        """Take over what was offered. Called between chunks."""
+        """Take over what was offered, and the policy of now. Called between chunks."""
+        self._policy = self._ask_policy()
         try:
             offered = self._offered.get_nowait()
             while not self._offered.empty():

@@ -27,6 +27,10 @@ FRAUD_ARCHIVE: Final = "fraud.tar.gz"
 ANOMALY_ARCHIVE: Final = "anomaly.tar.gz"
 
 _FEWEST_FRAUDS: Final = 10
+_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999)
+# The usual cut-off of a random cut forest: "Interpret the results", SageMaker RCF in the
+# Amazon SageMaker AI developer guide.
+_DEVIATIONS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,9 @@ class TrainingSettings:
     The newest ``validation_share`` of the time validates. ``decline_precision``
     is the share of declines that must have been frauds in validation,
     ``anomaly_share`` the share of transactions that the anomaly score alone may
-    send to review. Above ``max_rows`` training rows, legitimate ones are thinned
-    out and weighted up, so that probabilities keep their meaning.
+    send to review, None to begin at three standard deviations above the mean. Above
+    ``max_rows`` training rows, legitimate ones are thinned out and weighted up, so that
+    probabilities keep their meaning.
     """
 
     seed: int = 1
@@ -49,7 +54,7 @@ class TrainingSettings:
     threads: int = 2
     validation_share: float = 0.25
     decline_precision: float = 0.9
-    anomaly_share: float = 0.005
+    anomaly_share: float | None = 0.005
     anomaly_rows: int = 10_000
     max_rows: int = 200_000
     forest_trees: int = TREES
@@ -103,6 +108,7 @@ def train(dataset: Dataset, folder: Path, settings: TrainingSettings) -> Trained
         "training_frauds": int(learning.fraud.sum()),
         "seed": settings.seed,
         "thresholds": {"fraud_review": review, "fraud_decline": decline},
+        "score_quantiles": _quantiles(scores),
         BINS: count_bins(names, learning.rows) | count_bins(["score_fraud"], scores[:, None]),
     }
     write_fraud(folder / FRAUD_ARCHIVE, booster, names, plan_hash, fraud_metrics)
@@ -115,7 +121,7 @@ def train(dataset: Dataset, folder: Path, settings: TrainingSettings) -> Trained
     )
     sample = _sample(validation, settings.anomaly_rows)
     anomalies = forest.score(sample.rows)
-    anomaly_review = float(np.quantile(anomalies, 1 - settings.anomaly_share))
+    anomaly_review = choose_anomaly_threshold(anomalies, settings.anomaly_share)
     anomaly_metrics = _measure(sample, anomalies) | {
         "mean": float(anomalies.mean()),
         "standard_deviation": float(anomalies.std()),
@@ -123,6 +129,7 @@ def train(dataset: Dataset, folder: Path, settings: TrainingSettings) -> Trained
         "training_rows": min(len(learning.rows), settings.forest_trees * settings.forest_tree_size),
         "seed": settings.seed,
         "thresholds": {"anomaly_review": anomaly_review},
+        "score_quantiles": _quantiles(anomalies),
         BINS: count_bins(["score_anomaly"], anomalies[:, None]),
     }
     write_anomaly(folder / ANOMALY_ARCHIVE, forest, names, plan_hash, anomaly_metrics)
@@ -152,6 +159,22 @@ def choose_fraud_thresholds(
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     review = float(thresholds[int(np.argmax(f1))])
     return min(review, decline), decline
+
+
+def choose_anomaly_threshold(scores: npt.NDArray[np.float64], share: float | None) -> float:
+    """
+    Return the score from which on to review: that which *share* of the rows exceed.
+
+    Without a share it is the mean plus three standard deviations, which on scores with a
+    long tail sends more to review.
+    """
+    if share is None:
+        return float(scores.mean() + _DEVIATIONS * scores.std())
+    return float(np.quantile(scores, 1 - share))
+
+
+def _quantiles(scores: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {f"{share:g}": float(np.quantile(scores, share)) for share in _QUANTILES}
 
 
 def _divide(dataset: Dataset, validation_share: float) -> tuple[_Split, _Split]:

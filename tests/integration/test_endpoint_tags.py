@@ -7,12 +7,16 @@ import pytest
 
 from consumer.adapters import aws
 from consumer.adapters.endpoint_tags import EndpointTags
+from consumer.bands_watch import BandsWatch
 from consumer.errors import Unavailable
 from consumer.feature_hash import TAG, FeatureHashWatch
 from consumer.local.part import Part
 from consumer.local.ports import listen
 from consumer.local.resources import HISTORY_BUCKET, Resources, deploy, prepare, session
-from consumer.settings import Aws
+from consumer.model import Bands
+from consumer.settings import Aws, DecisionSettings, Settings
+from consumer.training.archive import to_json, write
+from consumer.training.reference import read_reference
 from tests import sagemaker_server as server
 from tests.sagemaker_server import SageMakerServer
 
@@ -46,11 +50,18 @@ def tags(url: str, monkeypatch: pytest.MonkeyPatch) -> EndpointTags:
     return EndpointTags(client)
 
 
+def an_archive(path: Path, thresholds: dict[str, float] | None = None) -> Path:
+    members = {
+        "features.json": to_json({"names": ["amount"], "hash": HASH}),
+        "metrics.json": to_json({"thresholds": thresholds or {}}),
+    }
+    write(path, "fraud", members)
+    return path
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    path = tmp_path / "model.tar.gz"
-    path.write_bytes(b"a model")
-    return path
+    return an_archive(tmp_path / "model.tar.gz")
 
 
 def test_the_tag_of_a_deployed_model_is_found(url: str, tags: EndpointTags, archive: Path) -> None:
@@ -69,6 +80,26 @@ def test_a_new_configuration_is_a_new_deployment(
     deploy(session(url), {NAME: archive}, OTHER)
     watch.look()
     assert not watch.usable("fraud")
+
+
+def test_a_new_model_takes_its_bands_with_it(url: str, tags: EndpointTags, tmp_path: Path) -> None:
+    first = an_archive(tmp_path / "1.tar.gz", {"fraud_review": 0.4, "fraud_decline": 0.8})
+    second = an_archive(tmp_path / "2.tar.gz", {"fraud_review": 0.6, "fraud_decline": 0.95})
+    unknown = an_archive(tmp_path / "3.tar.gz")
+    decision = DecisionSettings(fraud_review="model", fraud_decline="model")
+    deploy(session(url), {NAME: first}, HASH)
+    watch = BandsWatch(tags, Settings(decision=decision), lambda _score: None)
+    assert watch.policy.bands == Bands(0.4, 0.8, 3.0, read_reference(first).model)
+    deploy(session(url), {NAME: second}, HASH)
+    watch.look()
+    assert watch.policy.bands == Bands(0.6, 0.95, 3.0, read_reference(second).model)
+    deploy(session(url), {NAME: unknown}, HASH)
+    watch.look()
+    assert not watch.usable("fraud")
+    deploy(session(url), {NAME: first}, HASH)
+    watch.look()
+    assert watch.usable("fraud")
+    assert watch.policy.bands.fraud_review == 0.4
 
 
 def test_an_endpoint_that_is_not_there_is_unavailable(tags: EndpointTags) -> None:

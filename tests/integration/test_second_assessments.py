@@ -86,7 +86,7 @@ def test_what_an_outage_left_open_is_assessed_after_it_and_alerts(url: str, tmp_
                     settings.scoring,
                     clock,
                     telemetry,
-                    lambda _: True,
+                    lambda _: None,
                 )
             )
         )

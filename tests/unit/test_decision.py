@@ -1,10 +1,10 @@
 import pytest
 
-from consumer.decision import decide
+from consumer.decision import build_policy, decide
 from consumer.model import Outcome, Scores
 from consumer.settings import DecisionSettings
 
-POLICY = DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.0)
+POLICY = build_policy(DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.0), {})
 AMOUNT = 1_250
 
 
@@ -32,14 +32,14 @@ def test_the_strongest_outcome_any_score_asks_for_stands(
 def test_a_missing_score_that_leaves_the_decision_open_follows_the_policy(
     policy: str, outcome: Outcome
 ) -> None:
-    settings = DecisionSettings.model_validate({"degraded": policy})
+    settings = build_policy(DecisionSettings.model_validate({"degraded": policy}), {})
     decision = decide(Scores(None, 0.1, ("fraud:timeout",)), settings, AMOUNT)
     assert decision.outcome is outcome
     assert decision.reasons == ("score_missing",)
 
 
 def test_a_missing_score_never_weakens_what_the_other_one_says() -> None:
-    policy = DecisionSettings(degraded="rules_only")
+    policy = build_policy(DecisionSettings(degraded="rules_only"), {})
     decision = decide(Scores(0.95, None, ("anomaly:status_500",)), policy, AMOUNT)
     assert decision.outcome is Outcome.DECLINE
     assert decision.reasons == ("fraud_score_high", "score_missing")
@@ -47,4 +47,4 @@ def test_a_missing_score_never_weakens_what_the_other_one_says() -> None:
 
 def test_without_any_score_the_policy_decides() -> None:
     scores = Scores(None, None, ("fraud:timeout", "anomaly:timeout"))
-    assert decide(scores, DecisionSettings(), AMOUNT).outcome is Outcome.REVIEW
+    assert decide(scores, build_policy(DecisionSettings(), {}), AMOUNT).outcome is Outcome.REVIEW

@@ -2,11 +2,11 @@
 
 import pytest
 
-from consumer.decision import TEXTS, decide
+from consumer.decision import TEXTS, build_policy, decide
 from consumer.model import Decision, Outcome, Ruled, RuleHit, Scores
 from consumer.settings import DecisionSettings
 
-POLICY = DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.0)
+POLICY = build_policy(DecisionSettings(fraud_review=0.5, fraud_decline=0.9, anomaly_review=2.0), {})
 
 
 def a_hit(code: str, outcome: Outcome | None, add: float = 0.0) -> RuleHit:
@@ -25,7 +25,8 @@ def decided(*hits: RuleHit, fraud: float | None = 0.0, anomaly: float | None = 0
 
 def test_a_rule_that_approves_comes_before_everything() -> None:
     decision = decided(BLOCK, ALLOW, LOOK, fraud=1.0, anomaly=None)
-    assert decision == Decision(Outcome.APPROVE, ("trusted",), ("Text of trusted.",))
+    assert (decision.outcome, decision.reasons) == (Outcome.APPROVE, ("trusted",))
+    assert (decision.texts, decision.bands) == (("Text of trusted.",), POLICY.bands)
 
 
 def test_declining_comes_before_reviewing_and_rules_before_scores() -> None:
@@ -41,7 +42,8 @@ def test_a_rule_reviews_what_the_scores_approve() -> None:
 
 def test_shadow_hits_decide_nothing() -> None:
     ruled = Ruled(shadow=(BLOCK,))
-    assert decide(Scores(0.0, 0.0), POLICY, 1_250, ruled) == Decision(Outcome.APPROVE, ())
+    decision = decide(Scores(0.0, 0.0), POLICY, 1_250, ruled)
+    assert decision == Decision(Outcome.APPROVE, (), bands=POLICY.bands)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from consumer.document import DocumentFormat, build_document
-from consumer.model import Assessment, Decision, Outcome, Scores
+from consumer.model import Assessment, Bands, Decision, Outcome, Scores
 from consumer.row import COLUMNS, build_row
 from tests.builders import a_transaction, an_assessment, an_origin
 
@@ -38,6 +38,14 @@ def test_a_row_holds_the_transaction_and_its_decision() -> None:
     assert (row["f_amount"], row["f_card_count_1h"]) == (12.5, 1.0)
     assert (row["shard_id"], row["position"]) == ("shardId-000000000000", "1:0")
     assert row["decided_time"] == "2026-06-01 12:00:01.075"
+
+
+def test_a_row_says_which_thresholds_were_applied_and_whose_they_are() -> None:
+    bands = Bands(0.4, 0.9, 1.7, "settings", "ab12cd34ef56")
+    row = row_of(an_assessment(1, decision=Decision(Outcome.APPROVE, (), bands=bands)))
+    assert (row["fraud_review"], row["fraud_decline"], row["anomaly_review"]) == (0.4, 0.9, 1.7)
+    assert (row["fraud_bands"], row["anomaly_bands"]) == ("settings", "ab12cd34ef56")
+    assert row_of(an_assessment(1))["anomaly_bands"] is None
 
 
 def test_every_row_has_the_same_columns_in_the_same_order() -> None:

@@ -54,7 +54,7 @@ class Bench:
             on_error=lambda endpoint, cause: self.errors.append((endpoint, cause)),
             observe_seconds=lambda endpoint, seconds: self.durations.put((endpoint, seconds)),
             on_breaker=lambda endpoint, state: self.states.append((endpoint, state)),
-            usable=lambda endpoint: endpoint != unusable,
+            objection=lambda endpoint: "feature_hash" if endpoint == unusable else None,
         )
         self.scorers.append(scorer)
         return scorer

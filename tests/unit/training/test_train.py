@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from consumer.errors import Misconfigured
 from consumer.training.artefacts import load_anomaly, load_fraud, read_metrics
 from consumer.training.dataset import Dataset
+from consumer.training.reference import read_reference
 from consumer.training.train import (
     Trained,
     TrainingSettings,
+    choose_anomaly_threshold,
     choose_fraud_thresholds,
     train,
 )
@@ -75,6 +78,32 @@ def test_thresholds_keep_their_promises_in_validation(trained: Trained) -> None:
     assert trained.thresholds.fraud_review <= trained.thresholds.fraud_decline
     reviewed = load_anomaly(trained.anomaly).predict(rows) >= trained.thresholds.anomaly_review
     assert 0 < reviewed.mean() < 0.03
+
+
+def test_archives_propose_thresholds_for_their_own_score(trained: Trained) -> None:
+    fraud, anomaly = read_reference(trained.fraud), read_reference(trained.anomaly)
+    assert fraud.bands().thresholds == {
+        "fraud_review": trained.thresholds.fraud_review,
+        "fraud_decline": trained.thresholds.fraud_decline,
+    }
+    assert anomaly.bands().thresholds == {"anomaly_review": trained.thresholds.anomaly_review}
+    assert (fraud.kind, anomaly.kind) == ("fraud", "anomaly")
+    assert len({fraud.model, anomaly.model}) == 2
+    assert fraud.model == hashlib.sha256(trained.fraud.read_bytes()).hexdigest()[:12]
+
+
+def test_archives_tell_how_scores_are_spread(trained: Trained) -> None:
+    for metrics in (trained.fraud_metrics, trained.anomaly_metrics):
+        quantiles = metrics["score_quantiles"]
+        assert isinstance(quantiles, dict)
+        assert list(quantiles) == ["0.5", "0.9", "0.95", "0.99", "0.995", "0.999"]
+        assert list(quantiles.values()) == sorted(quantiles.values())
+
+
+def test_an_anomaly_begins_at_a_share_or_three_deviations_above_the_mean() -> None:
+    scores = np.array([1.0, 1.0, 1.0, 5.0])
+    assert choose_anomaly_threshold(scores, 0.25) == pytest.approx(2.0)
+    assert choose_anomaly_threshold(scores, None) == pytest.approx(2 + 3 * np.sqrt(3))
 
 
 def test_the_same_seed_gives_the_same_archives(trained: Trained, tmp_path: Path) -> None:
