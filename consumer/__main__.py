@@ -120,6 +120,24 @@ COMMANDS = {
         "the lists. Exit code 1 when the list or the value is not there.",
         'fraudstream lists add blocked_cards card_7f3a --until 2026-12-31 --reason "stolen"',
     ),
+    "features": Command(
+        "consumer.features_command",
+        "check that live features equal a recomputation",
+        "Draw a sample of stored decisions, recompute their features from the documents of the "
+        "same cards, merchants and devices, and compare every value (verify). Shows what "
+        "differs with its likely cause, and what documents do not cover. Exit code 1 when a "
+        "card's features differ, or others by more than --limit.",
+        "fraudstream features verify --sample 500 --since 24h",
+    ),
+    "redrive": Command(
+        "consumer.redrive_command",
+        "look at dead letters and send them again",
+        "List the dead letters, show one, or send letters again, as they are or mended: back into "
+        "the stream, or straight through the engine. Each is sent at most once unless --again "
+        "says otherwise; what was sent is marked beside the letter. Exit code 1 when a letter was "
+        "not sent or not accepted.",
+        'fraudstream redrive send --error no_conversion --patch \'{"currency": "EUR"}\'',
+    ),
     "local": Command(
         "consumer.local.command",
         "start an emulated AWS, Redis and model endpoints here",

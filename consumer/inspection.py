@@ -26,16 +26,23 @@ _CONNECT_TIMEOUT_S = 2.0
 _READ_TIMEOUT_S = 10.0
 
 
-def open_search(settings: Settings, stack: ExitStack) -> RedisSearch:
-    """The decision documents; *stack* closes the connection."""
+def open_search(
+    settings: Settings, stack: ExitStack, *, timeout_s: float | None = None
+) -> RedisSearch:
+    """
+    The decision documents; *stack* closes the connection.
+
+    *timeout_s* is the longest wait for an answer, if not that of the settings.
+    """
     redis = settings.redis
+    timeout_s = timeout_s or redis.timeout_s
     client = connect(
         (redis.documents_url or redis.url).get_secret_value(),
         connect_timeout_s=redis.connect_timeout_s,
-        timeout_s=redis.timeout_s,
+        timeout_s=timeout_s,
     )
     stack.enter_context(closing(client))
-    return stack.enter_context(closing(RedisSearch(client, redis.timeout_s * _SEARCH_SHARE)))
+    return stack.enter_context(closing(RedisSearch(client, timeout_s * _SEARCH_SHARE)))
 
 
 @dataclass(frozen=True, slots=True)

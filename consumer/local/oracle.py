@@ -98,16 +98,24 @@ class Oracle:
 
     *horizon_s* is the id horizon. An id is remembered as long as the fifth of the horizon
     (counted from the epoch, rounded up to whole seconds) that its event fell in reaches
-    into the horizon behind the entity's newest event.
+    into the horizon behind the entity's newest event. *cap_s* caps ages and gaps where the
+    longest window is not among the questions.
     """
 
-    def __init__(self, questions: Iterable[Question], *, horizon_s: int, exponent: int = 2) -> None:
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        *,
+        horizon_s: int,
+        exponent: int = 2,
+        cap_s: int = 0,
+    ) -> None:
         self._questions = tuple(questions)
         self._horizon_s = horizon_s
         self._period_s = (horizon_s + 4) // 5
         self._scale: int = 10**exponent
         longest = max((question.window_s for question in self._questions), default=0)
-        self._cap_s = longest or _THIRTY_DAYS_S
+        self._cap_s = cap_s or longest or _THIRTY_DAYS_S
         self._entities: dict[tuple[str, str], _Entity] = {}
         self._newest: dict[tuple[str, str], int] = {}
 

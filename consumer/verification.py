@@ -1,0 +1,318 @@
+"""
+Whether live features equal a recomputation: a sample of stored decisions, checked.
+
+Documents are found through the index. Where the store holds few of them all are read
+once; else those of each entity of the sample, as far as the index knows its key.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from consumer.decided import Decided, read_decided
+from consumer.errors import Rejected, Unavailable
+from consumer.features.plan import EntityPlan, Plan
+from consumer.query import MAX_PAGE, Order, Page, Query, Range
+from consumer.recomputation import Comparison, Known, Outcome, Recomputation
+
+_EXAMPLES = 3
+_LEAF = 200
+_FIRST = 5
+# What was decided a moment ago may have been counted beside what has no document yet.
+_SETTLED_MS = 3_000
+
+
+class Search(Protocol):
+    """Where decision documents are found."""
+
+    def search(self, query: Query) -> Page:
+        """The page that *query* asks for. Raises Rejected and Unavailable."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of one feature: counts by outcome, reasons and causes, and examples."""
+
+    entity: str
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    strict: int = 0
+    uncovered: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    examples: list[Comparison] = field(default_factory=list)
+
+    @property
+    def compared(self) -> int:
+        """How many values could be compared."""
+        return sum(self.outcomes.values()) - self.outcomes[Outcome.UNCOVERED]
+
+    def add(self, comparison: Comparison) -> None:
+        """Count *comparison*."""
+        self.outcomes[comparison.outcome] += 1
+        if comparison.outcome is Outcome.UNCOVERED:
+            self.uncovered[comparison.remark] += 1
+        elif comparison.outcome is Outcome.DIFFERENT:
+            self.strict += comparison.strict
+            self.causes[comparison.remark] += 1
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append(comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """
+    What a sample showed.
+
+    ``tallies`` are by feature in the order of the plan; ``derived`` names the features
+    that follow from others of the same vector. ``since_s`` is where documents begin to
+    tell of every event. ``other_list`` counts sampled decisions made with another
+    feature list, ``fresh`` those made just now, ``unreadable`` documents of no known form.
+    """
+
+    sampled: int
+    other_list: int
+    fresh: int
+    unreadable: int
+    since_s: int
+    tallies: Mapping[str, Tally]
+    derived: Sequence[str]
+
+    def total(self, outcome: Outcome) -> int:
+        """How many values had *outcome*."""
+        return sum(tally.outcomes[outcome] for tally in self.tallies.values())
+
+    @property
+    def compared(self) -> int:
+        """How many values could be compared."""
+        return sum(tally.compared for tally in self.tallies.values())
+
+    @property
+    def strict(self) -> int:
+        """How many values of cards differ though one shard brought all their events."""
+        return sum(tally.strict for tally in self.tallies.values())
+
+    @property
+    def shared_share(self) -> float:
+        """The share of differing values among those that several shards feed."""
+        different = self.total(Outcome.DIFFERENT) - self.strict
+        return different / self.compared if self.compared else 0.0
+
+    def holds(self, limit: float) -> bool:
+        """Whether values were compared, no strict one differs, and at most *limit* of the rest."""
+        return bool(self.compared) and not self.strict and self.shared_share <= limit
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which decisions to sample: *number* of those with event times in *time_ms*."""
+
+    number: int
+    time_ms: Range
+    seed: int
+
+
+def verify(
+    store: "DocumentReader",
+    plan: Plan,
+    wanted: Wanted,
+    *,
+    horizon_s: int,
+    lifetime_s: int,
+    now_ms: int,
+) -> Verification | None:
+    """
+    Recompute the sample that is *wanted*; None when no document is in its time.
+
+    *lifetime_s* is that of documents, *horizon_s* the id horizon. Raises Unavailable.
+    """
+    drawn = store.sample(wanted)
+    if not drawn:
+        return None
+    since_s = max(now_ms // 1000 - lifetime_s, store.first_s())
+    settled = [each for each in drawn if each.decided_ms <= now_ms - _SETTLED_MS]
+    sample = [each for each in settled if each.feature_hash == plan.hash]
+    recomputation = Recomputation(plan, horizon_s)
+    tallies = {
+        question.name: Tally(entity.name)
+        for entity in plan.entities
+        for question in recomputation.questions(entity)
+    }
+    for decided in sample:
+        known = {entity.name: store.known(entity, decided, since_s) for entity in plan.entities}
+        for comparison in recomputation.compare(decided, known):
+            tallies[comparison.feature].add(comparison)
+    return Verification(
+        sampled=len(sample),
+        other_list=len(settled) - len(sample),
+        fresh=len(drawn) - len(settled),
+        unreadable=store.unreadable,
+        since_s=since_s,
+        tallies={name: tallies[name] for name in plan.names if name in tallies},
+        derived=[name for name in plan.names if name not in tallies],
+    )
+
+
+class DocumentReader:
+    """
+    Decision documents by chance and by entity.
+
+    A store of up to *most_whole* documents is read whole, once; of a larger one the
+    newest *most_of_entity* documents of each entity that is asked for.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        plan: Plan,
+        *,
+        most_whole: int = 50_000,
+        most_of_entity: int = 20_000,
+    ) -> None:
+        self._search = search
+        self._plan = plan
+        self._most_whole = most_whole
+        self._most_of_entity = most_of_entity
+        self._known: dict[tuple[str, str], Known] = {}
+        self._whole: dict[tuple[str, str], list[Decided]] | None = None
+        self._unreadable: set[bytes] = set()
+
+    @property
+    def unreadable(self) -> int:
+        """How many documents were of no known form."""
+        return len(self._unreadable)
+
+    def sample(self, wanted: Wanted) -> list[Decided]:
+        """Draw documents, each as likely as any other."""
+        chance = random.Random(wanted.seed)  # noqa: S311 - a sample
+        query = Query(time_ms=wanted.time_ms, ascending=True)
+        total = self._total(query)
+        if not total:
+            return []
+        ends = [
+            self._decided(self._page(replace(query, ascending=ascending, limit=1)))
+            for ascending in (True, False)
+        ]
+        if not all(ends):
+            return []
+        low, high = ends[0][0].event_ms, ends[1][0].event_ms
+        places = sorted(chance.sample(range(total), min(wanted.number, total)))
+        return self._at(replace(query, time_ms=Range(low, high)), total, places)
+
+    def first_s(self) -> int:
+        """
+        The feature time at which documents begin.
+
+        Where they have not begun to expire yet, state may hold events from before that
+        have none. The newest of those that were stored first: a late one among
+        them does not tell.
+        """
+        page = self._decided(self._page(Query(ascending=True, limit=MAX_PAGE)))
+        first = sorted(page, key=lambda each: each.stored_ms)[:_FIRST]
+        return max((each.event.time_s for each in first), default=0)
+
+    def known(self, entity: EntityPlan, decided: Decided, since_s: int) -> Known:
+        """What documents tell of the *entity* of *decided*, when all tell from *since_s* on."""
+        key = decided.event.keys.get(entity.key)
+        if key is None:
+            return Known()
+        place = (entity.key, key)
+        if place not in self._known:
+            self._known[place] = self._find(*place, since_s)
+        return self._known[place]
+
+    def _at(self, query: Query, total: int, places: Sequence[int]) -> list[Decided]:
+        """Read the documents at *places* of the *total* that *query* finds, halving its time."""
+        if not places:
+            return []
+        low, high = query.time_ms.low or 0, query.time_ms.high or 0
+        if total <= _LEAF:
+            found = self._decided(self._page(replace(query, limit=_LEAF)))
+            return [found[place] for place in places if place < len(found)]
+        middle = (low + high) // 2
+        if middle >= high:
+            pages = [self._page(replace(query, limit=1, offset=place)) for place in places]
+            return [each for page in pages for each in self._decided(page)]
+        halves = Range(low, middle), Range(middle + 1, high)
+        first, second = (replace(query, time_ms=half) for half in halves)
+        number = self._total(first)
+        return [
+            *self._at(first, number, [place for place in places if place < number]),
+            *self._at(
+                second, total - number, [place - number for place in places if place >= number]
+            ),
+        ]
+
+    def _find(self, key_field: str, key: str, since_s: int) -> Known:
+        if self._total(Query()) <= self._most_whole:
+            return Known(self._all().get((key_field, key), ()), since_s)
+        query = {
+            "card_id": Query(card=key),
+            "merchant_id": Query(merchant=key),
+            "device_id": Query(device=key),
+        }.get(key_field)
+        if query is None:
+            return Known(problem=f"{key_field} is not in the index, and documents are too many")
+        try:
+            documents, whole = self._walk(query, self._most_of_entity)
+        except Rejected as error:
+            return Known(problem=f"its key cannot be searched for: {error.message}")
+        if whole:
+            return Known(documents, since_s)
+        # All that happened after the oldest of the newest is among them.
+        oldest_s = min(each.event_ms for each in documents) // 1000
+        return Known(documents, max(since_s, oldest_s))
+
+    def _all(self) -> dict[tuple[str, str], list[Decided]]:
+        if self._whole is None:
+            self._whole = {}
+            fields = {entity.key for entity in self._plan.entities}
+            for each in self._walk(Query(), 2 * self._most_whole)[0]:
+                for key_field in fields & each.event.keys.keys():
+                    self._whole.setdefault((key_field, each.event.keys[key_field]), []).append(each)
+        return self._whole
+
+    def _walk(self, query: Query, most: int) -> tuple[list[Decided], bool]:
+        """
+        Read what *query* finds, newest first, until *most* are there; whether that is all.
+
+        The next page begins at the time of the last document, so that what comes and
+        expires meanwhile shifts nothing out of sight.
+        """
+        found: dict[str, Decided] = {}
+        query = replace(query, order=Order.TIME, ascending=False, offset=0)
+        query = replace(query, limit=min(most, MAX_PAGE))
+        while True:
+            page = self._page(query)
+            decided = self._decided(page)
+            found |= {each.event.transaction_id: each for each in decided}
+            if len(page.documents) + query.offset >= page.total or not decided:
+                return list(found.values()), True
+            if len(found) >= most:
+                return list(found.values()), False
+            last = decided[-1].event_ms
+            seen = sum(each.event_ms == last for each in decided)
+            if last == query.time_ms.high:
+                seen += query.offset
+            query = replace(query, time_ms=Range(query.time_ms.low, last), offset=seen)
+
+    def _total(self, query: Query) -> int:
+        return self._page(replace(query, limit=1, offset=0)).total
+
+    def _page(self, query: Query) -> Page:
+        page = self._search.search(query)
+        if page.partial:
+            raise Unavailable(
+                "redis", "the server ran out of time for a search; try a shorter --since"
+            )
+        return page
+
+    def _decided(self, page: Page) -> list[Decided]:
+        found = []
+        for document in page.documents:
+            try:
+                found.append(read_decided(document, self._plan))
+            except Rejected:
+                self._unreadable.add(document)
+        return found
