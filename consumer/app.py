@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import BinaryIO
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
 import consumer
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
@@ -202,14 +202,27 @@ def build_worker(
     stack: ExitStack,
     open_outside: Open = open_outside,
 ) -> Worker:
+    """Wire a worker, see ``build_parts``."""
+    parts = build_parts(settings, heartbeat, clock, stack, open_outside)
+    return Worker(parts, settings.worker)
+
+
+def build_parts(
+    settings: Settings,
+    heartbeat: Heartbeat,
+    clock: Clock,
+    stack: ExitStack,
+    open_outside: Open = open_outside,
+    registry: CollectorRegistry = REGISTRY,
+) -> WorkerParts:
     """
-    Wire a worker to what *open_outside* opens; *stack* closes it, last first.
+    Wire what a worker works with to what *open_outside* opens; *stack* closes it, last first.
 
     Waits for Redis as long as an outage is waited out. Raises Unavailable after
     that, and Misconfigured.
     """
     plan = load_plan(settings.features.path, settings.events.base_currency)
-    metrics = Metrics(REGISTRY)
+    metrics = Metrics(registry)
     telemetry = WorkerTelemetry(
         metrics, heartbeat, clock, [entity.name for entity in plan.entities]
     )
@@ -244,7 +257,7 @@ def build_worker(
         clock=clock,
         timing=telemetry,
     )
-    parts = WorkerParts(
+    return WorkerParts(
         intake=Intake(DecodeRules.of(settings.events), settings.redis.document_ttl_s * 1000),
         flood=FloodLimit(settings.dead_letters.limit_share, settings.dead_letters.limit_window),
         engine=engine,
@@ -262,7 +275,6 @@ def build_worker(
         durability=outside.durability,
         suspects=Suspects(settings.supervisor.run_dir, settings.kcl.application_name),
     )
-    return Worker(parts, settings.worker)
 
 
 def objection(hashes: FeatureHashWatch, bands: BandsWatch, score: str) -> str | None:

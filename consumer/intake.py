@@ -30,16 +30,18 @@ class Batch:
 
 
 class Intake:
-    """Decodes the records of one shard."""
+    """Decodes records of *source*: those of one shard, or dead letters that come again."""
 
     def __init__(
         self,
         rules: DecodeRules,
         lifetime_ms: int,
         read: Callable[[bytes, DecodeRules], Transaction | Label] = decode,
+        source: str = "stream",
     ) -> None:
         self._rules = rules
         self._lifetime_ms = lifetime_ms
+        self._source = source
         self._decode = read
 
     def sort(self, records: Sequence[Record], received_ms: int) -> Batch:
@@ -69,7 +71,7 @@ class Intake:
                 batch.letters.append(dead_letter(record, rejected))
                 continue
             if isinstance(event, Transaction):
-                batch.incoming.append(Incoming(event, _origin(record, received_ms)))
+                batch.incoming.append(Incoming(event, self._origin(record, received_ms)))
             else:
                 batch.labels.append(event)
         return batch
@@ -79,6 +81,15 @@ class Intake:
             hours = self._lifetime_ms / 3_600_000
             raise Rejected("stale", f"the record is older than {hours:g} h")
         return self._decode(record.data, self._rules)
+
+    def _origin(self, record: Record, received_ms: int) -> Origin:
+        return Origin(
+            source=self._source,
+            arrival_ms=record.arrival_ms,
+            received_ms=received_ms,
+            shard_id=record.shard_id,
+            position=record.position,
+        )
 
 
 class FloodLimit:
@@ -128,13 +139,16 @@ class FloodLimit:
 
 def dead_letter(record: Record, error: Rejected) -> DeadLetter:
     """The letter of *record*, its payload masked."""
+    payload = mask_payload(record.data)
     return DeadLetter(
         shard_id=record.shard_id,
         position=record.position,
         arrival_ms=record.arrival_ms,
         error=error.code,
         message=error.message,
-        payload=mask_payload(record.data),
+        payload=payload.text,
+        masked=payload.masked,
+        whole=payload.whole,
     )
 
 
@@ -157,6 +171,7 @@ def _unread_letter(record: Record, error: Rejected) -> DeadLetter:
         error=error.code,
         message=error.message,
         payload=f"(not read: {len(record.data)} bytes)",
+        whole=False,
     )
 
 
@@ -164,13 +179,3 @@ def cut(records: Sequence[Record], size: int) -> Iterable[Sequence[Record]]:
     """*records* in runs of at most *size*, in order."""
     for start in range(0, len(records), size):
         yield records[start : start + size]
-
-
-def _origin(record: Record, received_ms: int) -> Origin:
-    return Origin(
-        source="stream",
-        arrival_ms=record.arrival_ms,
-        received_ms=received_ms,
-        shard_id=record.shard_id,
-        position=record.position,
-    )

@@ -11,9 +11,11 @@ refusal loses a transaction.
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 
-from consumer.compression import GZIP_MAGIC, inflate_prefix
+from consumer.compression import GZIP_MAGIC, inflate, inflate_prefix
+from consumer.errors import Rejected
 
 MASK = "[pan]"
 
@@ -110,24 +112,48 @@ def replace_card_numbers(text: str, replace: Callable[[str], str]) -> str:
     return "".join(pieces)
 
 
-def mask_payload(data: bytes, limit: int = 4_096) -> str:
-    r"""
-    Describe a record for its dead letter in about *limit* characters, card numbers masked.
+@dataclass(frozen=True, slots=True)
+class MaskedPayload:
+    """
+    What may be shown of a record.
 
-    Text is kept as it is, gzip is shown decompressed, both cut at *limit*.
-    Digits escaped as ``\u0034`` are written out first, or they would slip
-    through. Anything else is told by its size, its hash and what is printable
-    in it. Base64 is never used: it would hide a card number from every search.
+    ``masked``: something was replaced in the text. ``whole``: nothing else is missing,
+    so that what is not masked says all that the record said.
+    """
+
+    text: str
+    masked: bool
+    whole: bool
+
+
+def mask_payload(data: bytes, limit: int = 65_536) -> MaskedPayload:
+    r"""
+    Describe a record for its dead letter in at most *limit* characters, card numbers masked.
+
+    Text is kept as it is, gzip is shown decompressed, both cut at *limit*, the
+    default of ``events.max_size_bytes``. Digits escaped as ``\u0034`` are written out
+    first, or they would slip through. Anything else is told by its size, its hash and
+    what is printable in it. Base64 is never used: it would hide a card number from
+    every search.
     """
     # One card number more than is shown, so that none is cut in two and stays in clear.
     reach = limit + 6 * 3 * _LONGEST
     shown = inflate_prefix(data, reach) if data[:2] == GZIP_MAGIC else data[:reach]
-    if not shown:
-        return _describe_binary(data, data[:reach], limit)
-    text = _text(shown, complete=len(shown) < reach)
+    complete = len(shown) < reach
+    text = _text(shown, complete=complete) if shown else None
     if text is None:
-        return _describe_binary(data, shown, limit)
-    return mask_text(_ESCAPE.sub(_unescape_digit, text))[:limit]
+        return _describe_binary(data, shown or data[:reach], limit)
+    masked = mask_text(_ESCAPE.sub(_unescape_digit, text))
+    whole = complete and len(masked) <= limit and _is_intact(data, reach)
+    return MaskedPayload(masked[:limit], masked=masked != text, whole=whole)
+
+
+def _is_intact(data: bytes, reach: int) -> bool:
+    """Whether *data* is no gzip, or one to its end, so that nothing is lost by unpacking it."""
+    try:
+        return data[:2] != GZIP_MAGIC or bool(inflate(data, reach))
+    except Rejected:
+        return False
 
 
 def _text(data: bytes, *, complete: bool) -> str | None:
@@ -141,13 +167,14 @@ def _text(data: bytes, *, complete: bool) -> str | None:
     return None
 
 
-def _describe_binary(data: bytes, shown: bytes, limit: int) -> str:
+def _describe_binary(data: bytes, shown: bytes, limit: int) -> MaskedPayload:
     # What is not printable is dropped, not replaced: in UTF-16 it stands between the digits.
     printable = "".join(chr(byte) for byte in shown if byte in _PRINTABLE)
     masked = mask_text(printable)
     # The hash of little more than a card number could be reversed by trying them all.
     digest = sha256(data).hexdigest() if masked == printable else "withheld"
-    return f"[{len(data)} bytes, sha256 {digest}] {masked}"[:limit]
+    text = f"[{len(data)} bytes, sha256 {digest}] {masked}"[:limit]
+    return MaskedPayload(text, masked=masked != printable, whole=False)
 
 
 def _unescape_digit(found: re.Match[str]) -> str:

@@ -263,7 +263,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a transaction came from: ``stream`` with its position, or ``rest``, ``replay``."""
+    """
+    Where a transaction came from: ``stream``, or ``rest``, ``replay``, ``redrive``.
+
+    The position is that of its record, also where it came back as a dead letter.
+    """
 
     source: str
     arrival_ms: int
@@ -312,7 +316,12 @@ class StoredDecision:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be processed, with its payload masked."""
+    """
+    A record that could not be processed, with its payload masked.
+
+    ``masked`` and ``whole`` are those of ``masking.MaskedPayload``: a payload that is
+    whole and not masked can be sent again as it is.
+    """
 
     shard_id: ShardId
     position: Position
@@ -320,6 +329,8 @@ class DeadLetter:
     error: str
     message: str
     payload: str
+    masked: bool = False
+    whole: bool = True
 
     @property
     def letter_id(self) -> str:

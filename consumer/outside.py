@@ -24,10 +24,12 @@ from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.s3.calls import fetch
+from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters
 from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
+from consumer.adapters.stream import KinesisStream
 from consumer.bands_watch import BandsWatch
 from consumer.clock import Clock, SystemClock
 from consumer.document import DocumentFormat
@@ -258,6 +260,18 @@ def build_dead_letters(settings: Settings) -> S3DeadLetters:
     """The dead letters' bucket."""
     letters = settings.dead_letters
     return S3DeadLetters(build_client("s3", settings), letters.bucket, letters.prefix, _THREADS)
+
+
+def build_letter_box(settings: Settings) -> S3LetterBox:
+    """The dead letters as they are sent again."""
+    letters = settings.dead_letters
+    return S3LetterBox(build_client("s3", settings), letters.bucket, letters.prefix, _THREADS)
+
+
+def build_stream(settings: Settings) -> KinesisStream:
+    """The stream that the daemon reads, to write to."""
+    client = build_client("kinesis", settings)
+    return KinesisStream(client, settings.kcl.stream_name, sleep=time.sleep)
 
 
 def build_sink(

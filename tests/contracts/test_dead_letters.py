@@ -31,6 +31,7 @@ LETTER = DeadLetter(
     error="not_json",
     message="event: expected one JSON object (RFC 8259)",
     payload='transaction\n"[pan]" \u20ac',
+    masked=True,
 )
 
 
@@ -177,6 +178,8 @@ def test_an_object_is_one_line_of_json_and_the_same_bytes_each_time(in_s3: InS3)
         "error": "not_json",
         "message": "event: expected one JSON object (RFC 8259)",
         "payload": 'transaction\n"[pan]" \u20ac',
+        "masked": True,
+        "whole": True,
     }
 
 

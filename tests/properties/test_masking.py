@@ -49,7 +49,7 @@ def test_a_card_number_is_masked_in_text_gzip_and_binary(
         b"\xff" + text.encode(),
         text.encode("utf-16"),
     ):
-        masked = mask_payload(data)
+        masked = mask_payload(data).text
 
         # A hash may have replaced nothing: it is withheld wherever something was masked.
         assert card not in re.sub(r"\D", "", masked)
@@ -58,4 +58,4 @@ def test_a_card_number_is_masked_in_text_gzip_and_binary(
 
 @given(st.text(alphabet="0123456789 ", max_size=60), card_numbers())
 def test_digits_around_a_card_number_do_not_hide_it(around: str, card: str) -> None:
-    assert card not in mask_payload((around + card + around).encode())
+    assert card not in mask_payload((around + card + around).encode()).text

@@ -6,7 +6,13 @@ from hashlib import sha256
 
 import pytest
 
-from consumer.masking import holds_card_number, is_card_number, mask_payload, mask_text
+from consumer.masking import (
+    MaskedPayload,
+    holds_card_number,
+    is_card_number,
+    mask_payload,
+    mask_text,
+)
 
 CARDS = [
     "4111111111111111",  # Visa
@@ -65,7 +71,7 @@ def test_digits_of_other_scripts_and_escaped_digits_do_not_slip_through() -> Non
     escaped_wide = "".join(f"\\u{ord(digit):04X}" for digit in wide)
 
     for written in (wide, escaped, escaped_wide):
-        assert mask_payload(f'{{"a":"{written}"}}'.encode()) == '{"a":"[pan]"}'
+        assert mask_payload(f'{{"a":"{written}"}}'.encode()).text == '{"a":"[pan]"}'
 
 
 def test_overlapping_finds_leave_no_digit_of_either() -> None:
@@ -87,49 +93,49 @@ def test_two_card_numbers_in_one_run_of_digits_are_masked_apart() -> None:
 def test_gzip_is_shown_decompressed_and_masked() -> None:
     data = gzip.compress(b'{"card":"4111111111111111"}')
 
-    assert mask_payload(data) == '{"card":"[pan]"}'
+    assert mask_payload(data).text == '{"card":"[pan]"}'
 
 
 def test_gzip_that_breaks_off_is_shown_as_far_as_it_goes() -> None:
     data = gzip.compress(b'{"note":"hello","card":"4111111111111111"}')[:-8]
 
-    assert mask_payload(data) == '{"note":"hello","card":"[pan]"}'
+    assert mask_payload(data).text == '{"note":"hello","card":"[pan]"}'
 
 
 def test_a_card_number_across_the_limit_is_not_cut_into_the_clear() -> None:
     for before in range(60, 80):
-        masked = mask_payload(b"x" * before + b" 4111 1111 1111 1111", limit=80)
+        masked = mask_payload(b"x" * before + b" 4111 1111 1111 1111", limit=80).text
 
         assert len(masked) <= 80
         assert "1111" not in masked
 
 
 def test_a_payload_is_cut_at_the_limit() -> None:
-    assert mask_payload(b"a" * 10_000, limit=100) == "a" * 100
-    assert mask_payload("€".encode() * 10_000, limit=100) == "€" * 100
+    assert mask_payload(b"a" * 10_000, limit=100).text == "a" * 100
+    assert mask_payload("€".encode() * 10_000, limit=100).text == "€" * 100
 
 
 def test_binary_is_described_by_size_hash_and_what_is_printable() -> None:
     data = b"\x00\x01shop\xff\xfe"
 
-    assert mask_payload(data) == f"[8 bytes, sha256 {sha256(data).hexdigest()}] shop"
+    assert mask_payload(data).text == f"[8 bytes, sha256 {sha256(data).hexdigest()}] shop"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
 def test_a_card_number_in_binary_is_masked_and_its_hash_withheld(encoding: str) -> None:
     data = "card 4111111111111111".encode(encoding)
 
-    assert mask_payload(data) == f"[{len(data)} bytes, sha256 withheld] card [pan]"
+    assert mask_payload(data).text == f"[{len(data)} bytes, sha256 withheld] card [pan]"
 
 
 def test_nothing_is_described_too() -> None:
-    assert mask_payload(b"").startswith("[0 bytes, sha256 ")
+    assert mask_payload(b"").text.startswith("[0 bytes, sha256 ")
 
 
 def test_a_bomb_is_only_decompressed_as_far_as_it_is_shown() -> None:
     bomb = gzip.compress(b"a" * 50_000_000)
 
-    assert mask_payload(bomb, limit=100) == "a" * 100
+    assert mask_payload(bomb, limit=100).text == "a" * 100
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -164,6 +170,33 @@ def test_a_uuid_with_a_card_number_inside_is_not_refused() -> None:
 
 def test_what_json_would_read_as_the_card_number_is_gone_too() -> None:
     text = json.dumps({"card": CARDS[0], "nested": [{"card": spaced(CARDS[2], " ")}]})
-    masked = json.loads(mask_payload(text.encode()))
+    masked = json.loads(mask_payload(text.encode()).text)
 
     assert masked == {"card": "[pan]", "nested": [{"card": "[pan]"}]}
+
+
+def test_a_payload_that_says_all_of_its_record_is_whole_and_not_masked() -> None:
+    data = b'{"type":"transaction","note":"caf\xc3\xa9"}'
+    for sent in (data, gzip.compress(data)):
+        assert mask_payload(sent) == MaskedPayload(data.decode(), masked=False, whole=True)
+
+
+def test_a_payload_is_masked_where_anything_was_replaced() -> None:
+    for data in (b'{"card":"4111 1111 1111 1111"}', rb'{"card":"\u0034"}'):
+        payload = mask_payload(data)
+        assert (payload.masked, payload.whole) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00\x01\xff",
+        b"a" * 101,
+        gzip.compress(b"a" * 101),
+        gzip.compress(b"whole")[:-4],
+        gzip.compress(b"whole") + b"more",
+    ],
+)
+def test_a_payload_that_is_cut_or_only_described_is_not_whole(data: bytes) -> None:
+    assert not mask_payload(data, limit=100).whole

@@ -18,6 +18,7 @@ import msgspec
 import orjson
 
 from consumer.adapters.s3.calls import list_keys, read_object, translated
+from consumer.compression import GZIP_MAGIC
 from consumer.errors import Rejected
 from consumer.model import DeadLetter, Position, ShardId
 
@@ -84,16 +85,36 @@ def read_letters(
     """
     folder = f"{prefix}dt={day}/" if day else f"{prefix}dt="
     for key in list_keys(client, bucket, folder):
-        body = read_object(client, bucket, key)
+        if not is_beside(key):
+            yield from parse_letters(key, read_object(client, bucket, key))
+
+
+def is_beside(key: str) -> bool:
+    """Whether *key* is no letter but lies beside them; Athena passes over such names too."""
+    return key.rpartition("/")[2].startswith("_")
+
+
+def parse_letters(key: str, body: bytes) -> list[DeadLetter]:
+    """
+    Read the letters in the object *key*.
+
+    People edit them, so an object may be plain text, one letter may take several
+    lines, and its payload may be an object where there was a text. Raises Rejected
+    (``bad_letter``).
+    """
+    try:
+        text = gzip.decompress(body) if body.startswith(GZIP_MAGIC) else body
         try:
-            lines = gzip.decompress(body).splitlines()
-            letters = [_letter(msgspec.json.decode(line, type=_Line)) for line in lines]
-        except (EOFError, OSError, ValueError, zlib.error) as error:
-            raise Rejected("bad_letter", f"{key}: expected gzip lines of dead letters") from error
-        yield from letters
+            return [_letter(msgspec.json.decode(text, type=_Line))]
+        except msgspec.DecodeError:
+            lines = [line for line in text.splitlines() if line.strip()]
+            return [_letter(msgspec.json.decode(line, type=_Line)) for line in lines]
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        expected = f"expected dead letters, gzip or plain, a line of JSON each ({error})"
+        raise Rejected("bad_letter", f"{key}: {expected}") from error
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _Line(msgspec.Struct):
     """One line. The sequence number is text: it has up to 56 digits, and JSON numbers 15."""
 
     id: str
@@ -103,7 +124,9 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     arrival_time: datetime
     error: str
     message: str
-    payload: str
+    payload: msgspec.Raw
+    masked: bool = False
+    whole: bool = True
 
 
 def _line(letter: DeadLetter) -> bytes:
@@ -119,6 +142,8 @@ def _line(letter: DeadLetter) -> bytes:
             "error": letter.error,
             "message": letter.message,
             "payload": letter.payload,
+            "masked": letter.masked,
+            "whole": letter.whole,
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
@@ -131,8 +156,14 @@ def _letter(line: _Line) -> DeadLetter:
         arrival_ms=round(line.arrival_time.timestamp() * 1_000),
         error=line.error,
         message=line.message,
-        payload=line.payload,
+        payload=_payload(bytes(line.payload)),
+        masked=line.masked,
+        whole=line.whole,
     )
+
+
+def _payload(raw: bytes) -> str:
+    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
 
 
 def _arrival(letter: DeadLetter) -> datetime:
