@@ -289,8 +289,13 @@ def build_judge(around: Surroundings, bands: BandsWatch, stack: ExitStack) -> Ru
     settings, telemetry = around.settings, around.telemetry
     source = build_rule_source(settings, around.plan)
     limits = WatchLimits(settings.rules.decline_rise_limit, settings.rules.watch_transactions)
-    rules = around.patience.call(source.load)
-    book = RuleBook(rules, lambda: bands.policy, limits, telemetry)
+    book = RuleBook(
+        around.patience.call(source.load),
+        lambda: bands.policy,
+        limits,
+        telemetry,
+        warming=settings.rules.warming,
+    )
     poller = stack.enter_context(
         closing(RulePoller(source, book, settings.rules.poll_s, telemetry))
     )

@@ -13,7 +13,16 @@ from consumer.settings import Settings
 _TIMEOUT_S = 5.0
 _NAMESPACE = "fraudstream_"
 # What says which version decides, and what is switched off.
-_STATES = ("build", "breaker", "rules", "lists", "feature_hash", "bands", "threshold")
+_STATES = (
+    "build",
+    "breaker",
+    "rules",
+    "lists",
+    "feature_hash",
+    "features_warming",
+    "bands",
+    "threshold",
+)
 # What an operator asks for first, added up over their labels' other values.
 _COUNTS = ("records", "decisions", "degraded", "dead_letters", "restarts")
 

@@ -212,7 +212,11 @@ def _rule_fields(ruled: Ruled) -> dict[str, object]:
         "hash": ruled.rules_hash[:_HASH_DIGITS],
         "lists_hash": ruled.lists_hash[:_HASH_DIGITS],
     }
-    for name, hits in (("hits", ruled.live), ("shadow", ruled.shadow)):
+    for name, hits in (
+        ("hits", ruled.live),
+        ("shadow", ruled.shadow),
+        ("warming", ruled.warming),
+    ):
         if hits:
             fields[name] = [f"{hit.rule_id}@{hit.version}" for hit in hits]
     if ruled.errors:

@@ -154,7 +154,13 @@ class Engine:
         self, incoming: Incoming, observation: Observation, scores: Scores, now_ms: int
     ) -> Assessment:
         decision, ruled = self._judge.decide(
-            Case(incoming.transaction, observation.values, scores, incoming.time_s)
+            Case(
+                incoming.transaction,
+                observation.values,
+                scores,
+                incoming.time_s,
+                observation.warming,
+            )
         )
         return Assessment(
             transaction=incoming.transaction,

@@ -54,10 +54,15 @@ class DecisionFound(msgspec.Struct, frozen=True):
 
 
 class RulesFound(msgspec.Struct, frozen=True):
-    """Rules as ``<id>@<version>``: which hit, which would have, which gave no value."""
+    """
+    Rules as ``<id>@<version>``: which hit, which would have, which gave no value.
+
+    ``warming`` are those of the second that read a feature which was not full.
+    """
 
     hits: tuple[str, ...] = ()
     shadow: tuple[str, ...] = ()
+    warming: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     hash: str = ""
     lists_hash: str = ""

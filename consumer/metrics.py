@@ -84,6 +84,9 @@ RULE_ERRORS = "fraudstream_rule_errors_total"
 RULES_INFO = "fraudstream_rules_info"
 # When the rules in force took over, in seconds since the epoch; the longest ago of all workers.
 RULES_ACTIVE_SINCE = "fraudstream_rules_active_since_timestamp_seconds"
+# Features whose state is younger than their window, so that rules on them are in shadow; of the
+# worker that knows the most of them.
+FEATURES_WARMING = "fraudstream_features_warming"
 # New versions of rules or lists that were refused because something in them is wrong.
 RULES_REFUSED = "fraudstream_rules_refused_total"
 # Changes that lifted the share of declines past its limit and were put into shadow.
@@ -168,6 +171,12 @@ class Metrics:
             "When the rules in force took over",
             registry=registry,
             multiprocess_mode="livemin",
+        )
+        self.features_warming = Gauge(
+            FEATURES_WARMING,
+            "Features that are not full",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.rules_refused = Counter(RULES_REFUSED, "Broken versions of rules", registry=registry)
         self.rules_tripped = Counter(

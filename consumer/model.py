@@ -166,11 +166,13 @@ class Observation:
     """
     The feature vector of one transaction, in the order of the plan's names.
 
-    ``applied`` holds one entry an entity of the plan, in the plan's order.
+    ``applied`` holds one entry an entity of the plan, in the plan's order. ``warming``
+    names the features whose state does not reach as far back as their windows yet.
     """
 
     values: tuple[float, ...]
     applied: tuple[Applied, ...]
+    warming: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +216,9 @@ class Ruled:
     """
     What the rules said of one transaction.
 
-    ``live`` hits count, ``shadow`` ones are only recorded; ``errors`` are the ids
-    of rules that gave no value. The hashes are those of the rules and the lists.
+    ``live`` hits count, ``shadow`` ones are only recorded; ``warming`` are those of them
+    that would count if all features they read were full. ``errors`` are the ids of rules
+    that gave no value. The hashes are those of the rules and the lists.
     """
 
     live: tuple[RuleHit, ...] = ()
@@ -223,6 +226,7 @@ class Ruled:
     errors: tuple[str, ...] = ()
     rules_hash: str = ""
     lists_hash: str = ""
+    warming: tuple[RuleHit, ...] = ()
 
 
 NO_RULES = Ruled()

@@ -23,6 +23,7 @@ from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.s3.calls import fetch
 from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters
@@ -35,6 +36,7 @@ from consumer.clock import Clock, SystemClock
 from consumer.document import DocumentFormat
 from consumer.feature_hash import FeatureHashWatch
 from consumer.features.plan import Plan
+from consumer.features.warming import WarmingFeatures, WarmingTelemetry
 from consumer.followers import Archives
 from consumer.patience import Patience
 from consumer.ports import (
@@ -103,10 +105,12 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
     durability = build_durability(settings, stack)
     if durability is not None:
         patience.call(durability.begin)
+    features = build_warming(settings, around.plan, stores.features, around.telemetry, stack)
+    patience.call(features.look)
     fraud, anomaly = build_endpoints(settings, around.clock)
     return Outside(
-        features=stores.features,
-        feature_labels=stores.features,
+        features=features,
+        feature_labels=features,
         documents=stores.documents,
         fraud=fraud,
         anomaly=anomaly,
@@ -151,6 +155,25 @@ def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
     stack.enter_context(closing(documents))
     documents.prepare()
     return Stores(features, documents)
+
+
+def build_warming(
+    settings: Settings,
+    plan: Plan,
+    store: RedisFeatureStore,
+    telemetry: WarmingTelemetry,
+    stack: ExitStack,
+) -> WarmingFeatures:
+    """*store*, with the names of the features that are not full in what it observes."""
+    warmth = RedisWarmth(open_redis(settings, settings.redis.features_url, stack))
+    return WarmingFeatures(
+        store,
+        stack.enter_context(closing(warmth)),
+        plan,
+        horizon_s=settings.features.id_horizon_s,
+        telemetry=telemetry,
+        upgrading=lambda: bool(getattr(store, "upgrading", False)),
+    )
 
 
 def build_durability(settings: Settings, stack: ExitStack) -> RedisDurability | None:

@@ -62,6 +62,22 @@ class FeatureLabels(Protocol):
         ...
 
 
+class WarmthStore(Protocol):
+    """One small text beside entity state, lost when that is lost: since when what is kept."""
+
+    def read(self) -> bytes | None:
+        """Return the text, None where there is none. Raises Unavailable."""
+        ...
+
+    def swap(self, expected: bytes | None, data: bytes) -> bytes | None:
+        """
+        Write *data* if *expected* stands there (None: nothing); return what stands then.
+
+        May be repeated when its reply was lost. Raises Unavailable.
+        """
+        ...
+
+
 class DocumentStore(Protocol):
     """Decision documents: the first one written for an id stands."""
 

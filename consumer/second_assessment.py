@@ -181,7 +181,8 @@ class SecondAssessor:
         """Judge *first* with *scores* and store what comes of it. Raises Unavailable."""
         transaction = first.transaction
         time_s = Incoming(transaction, first.origin).time_s
-        case = Case(transaction, first.observation.values, scores, time_s)
+        observation = first.observation
+        case = Case(transaction, observation.values, scores, time_s, observation.warming)
         decision, ruled = self._desk.judge(case)
         second = replace(
             first,

@@ -371,6 +371,11 @@ class RulesSettings(Section):
         description="shadow records what rules would do, off leaves them out; so does the "
         "mode in the file of rules, without a restart",
     )
+    warming: Literal["shadow", "live"] = Field(
+        "shadow",
+        description="What a rule is to a transaction while a feature that it reads is warming, "
+        "its state younger than its window: shadow records what it would do, live trusts it",
+    )
     poll_s: Seconds = Field(10.0, description="Pause between looks for a new version")
     decline_rise_limit: Fraction = Field(
         0.05,

@@ -97,7 +97,10 @@ def _verdict(evidence: Evidence) -> dict[str, object]:
         lines["risk with rules"] = decision.risk
     for name, hits in (("rules", rules.hits), ("in shadow", rules.shadow)):
         if hits:
-            lines[name] = ", ".join(hits)
+            lines[name] = ", ".join(
+                f"{hit} (a feature of it was warming)" if hit in rules.warming else hit
+                for hit in hits
+            )
     if rules.errors:
         lines["rules without value"] = ", ".join(rules.errors)
     if known.degraded:

@@ -12,6 +12,7 @@ from consumer.clock import Clock
 from consumer.decision import Policy
 from consumer.engine import Settled
 from consumer.errors import Problem, Rejected, Unavailable
+from consumer.features.warmth import format_until
 from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
@@ -255,6 +256,15 @@ class WorkerTelemetry:
             more_declined=lifted,
             of=seen,
         )
+
+    def features_warming(self, until_s: Mapping[str, float], full: Sequence[str]) -> None:
+        """Features are warming until a time of events, infinite until the first; *full* were."""
+        self._metrics.features_warming.set(len(until_s))
+        if full:
+            self._log.info("features full", features=list(full))
+        if until_s:
+            until = {name: format_until(each) for name, each in sorted(until_s.items())}
+            self._log.info("features warming", until=until)
 
     def _ruled(self, ruled: Ruled) -> None:
         for mode, hits in (("live", ruled.live), ("shadow", ruled.shadow)):

@@ -63,9 +63,11 @@ def a_case(
     fraud: float | None = 0.01,
     anomaly: float | None = 0.5,
     time_s: int = 1_780_000_000,
+    warming: frozenset[str] = frozenset(),
     **changes: Any,
 ) -> Case:
-    return Case(a_transaction(1, **changes), (amount, count), Scores(fraud, anomaly), time_s)
+    scores = Scores(fraud, anomaly)
+    return Case(a_transaction(1, **changes), (amount, count), scores, time_s, warming)
 
 
 class KeptRuleNews:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Literal, Protocol
 
 from consumer.decision import Policy, decide
 from consumer.model import Decision, Outcome, Ruled
@@ -46,9 +46,15 @@ class RuleBook:
         policy: Callable[[], Policy],
         limits: WatchLimits,
         telemetry: BookTelemetry,
+        *,
+        warming: Literal["shadow", "live"] = "shadow",
     ) -> None:
-        """*policy* is asked at each turn, so that one chunk is judged by one policy."""
+        """
+        *policy* is asked at each turn, so that one chunk is judged by one policy;
+        *warming* says what becomes of rules that read warming features.
+        """
         self._active = rules
+        self._trusts_all = warming == "live"
         self._ask_policy = policy
         self._policy = policy()
         self._limits = limits
@@ -83,6 +89,7 @@ class RuleBook:
 
     def decide(self, case: Case) -> tuple[Decision, Ruled]:
         """Decide *case* by the rules in force; what others say of it is recorded as shadow."""
+        case = self._trusted(case)
         ruled = self._active.evaluate(case)
         decision = self._decide(case, ruled)
         if self._watch is not None and self._before is not None:
@@ -95,8 +102,12 @@ class RuleBook:
 
     def look(self, case: Case) -> tuple[Decision, Ruled]:
         """Decide *case* by the rules in force, noting nothing; any thread may ask."""
+        case = self._trusted(case)
         ruled = self._active.evaluate(case)
         return self._decide(case, ruled), ruled
+
+    def _trusted(self, case: Case) -> Case:
+        return replace(case, warming=frozenset()) if self._trusts_all and case.warming else case
 
     def _note(self, watch: DeclineWatch, now: Decision, before: Decision) -> None:
         verdict = watch.note(

@@ -31,10 +31,15 @@ MOST_BITS = 62
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule with its own expression; ``failed`` is its hit where that gives no value."""
+    """
+    A rule with its own expression and the ``features`` that it reads.
+
+    ``failed`` is its hit where the expression gives no value.
+    """
 
     rule: Rule
     text: str
+    features: frozenset[str]
     expression: Expression
     hit: RuleHit
     failed: RuleHit | None
@@ -107,7 +112,11 @@ class RuleSet:
         self._nothing = Ruled((), (), (), specification.hash, lists.hash)
 
     def evaluate(self, case: Case) -> Ruled:
-        """Judge *case*. Never raises: a rule without a value is named in ``errors``."""
+        """
+        Judge *case*. Never raises: a rule without a value is named in ``errors``.
+
+        A rule that reads a warming feature decides nothing.
+        """
         if not self._groups:
             return self._nothing
         binding = self._language.bind(self._reading.read(case))
@@ -121,22 +130,31 @@ class RuleSet:
                 hits += [rule for place, rule in enumerate(group.rules) if bits >> place & 1]
         if not hits and not failed:
             return self._nothing
-        return self._result(hits, failed)
+        return self._result(hits, failed, case.warming)
 
-    def _result(self, hits: list[CompiledRule], failed: list[CompiledRule]) -> Ruled:
+    def _result(
+        self, hits: list[CompiledRule], failed: list[CompiledRule], unready: frozenset[str]
+    ) -> Ruled:
         live: list[RuleHit] = []
         shadow: list[RuleHit] = []
-        for each in hits:
-            (live if self._decides(each.rule) else shadow).append(each.hit)
-        for each in failed:
-            if each.failed is not None:
-                (live if self._decides(each.rule) else shadow).append(each.failed)
+        warming: list[RuleHit] = []
+        found = [(each, each.hit) for each in hits]
+        found += [(each, each.failed) for each in failed if each.failed is not None]
+        for each, hit in found:
+            if not self._decides(each.rule):
+                shadow.append(hit)
+            elif unready and not unready.isdisjoint(each.features):
+                shadow.append(hit)
+                warming.append(hit)
+            else:
+                live.append(hit)
         return Ruled(
             tuple(live),
             tuple(shadow),
             tuple(each.rule.rule_id for each in failed),
             self.specification.hash,
             self.lists.hash,
+            tuple(warming),
         )
 
     def _decides(self, rule: Rule) -> bool:
@@ -191,6 +209,7 @@ def _compile(rule: Rule, scanned: Scanned, language: Language) -> CompiledRule:
     return CompiledRule(
         rule,
         scanned.text,
+        scanned.features,
         expression,
         RuleHit(rule.rule_id, rule.version, rule.outcome, rule.add, rule.code, rule.text),
         _failed_hit(rule),

@@ -19,12 +19,14 @@ class Case:
 
     ``values`` is its feature vector in the order of the plan's names; ``time_s`` its feature
     time in seconds since the epoch, at which entries of lists count as expired or not.
+    ``warming`` names the features that are not full at that time.
     """
 
     transaction: Transaction
     values: Sequence[float]
     scores: Scores
     time_s: int
+    warming: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,172 @@
+"""A feature store that knows which features are not full yet: those are warming."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Protocol
+
+from consumer.errors import Unavailable
+from consumer.features.plan import Plan
+from consumer.features.warmth import (
+    Record,
+    Report,
+    decode_record,
+    encode_record,
+    full_from,
+    needs_of,
+    requirements_of,
+    take_note,
+)
+from consumer.model import Kind, LabelEffect, Observation
+from consumer.ports import FeatureLabels, FeatureStore, Observe, WarmthStore
+
+# A worker says once in so many seconds of event time how far it goes.
+STEP_S = 300
+_TRIES = 10
+
+
+class CountedStore(FeatureStore, FeatureLabels, Protocol):
+    """Both sides of a feature store."""
+
+
+class WarmingTelemetry(Protocol):
+    """What is told of features that are not full."""
+
+    def features_warming(self, until_s: Mapping[str, float], full: Sequence[str]) -> None:
+        """
+        Other features than before are warming: name → until when, in event time.
+
+        Infinite until the first event; *full* are those that were warming.
+        """
+        ...
+
+
+class WarmingFeatures:
+    """
+    A FeatureStore and FeatureLabels that names the warming features of each observation.
+
+    Whether a feature is full is a matter of the transaction's time and of what *warmth*
+    remembers, so a redelivery is told the same. *upgrading* says whether *store* still
+    writes state as the plan before this one wants it.
+
+    Costs a comparison a transaction. Redis is asked before the first chunk and then once
+    in STEP_S of event time, which is also how soon a loss of all state is noticed.
+    """
+
+    def __init__(
+        self,
+        store: CountedStore,
+        warmth: WarmthStore,
+        plan: Plan,
+        *,
+        horizon_s: int,
+        telemetry: WarmingTelemetry,
+        upgrading: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store = store
+        self._warmth = warmth
+        self._needs = needs_of(plan)
+        self._requirements = requirements_of(self._needs)
+        self._horizon_s = horizon_s
+        self._telemetry = telemetry
+        self._upgrading = upgrading
+        self._mark_s: int | None = None
+        self._in_force = False
+        self._stored: bytes | None = None
+        self._until_s: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._seen_s = -inf
+        self._last_until_s = inf
+        self._take(None)
+
+    def look(self) -> None:
+        """
+        Read what is known and tell what is warming, before the first event.
+
+        Raises Unavailable, and Misconfigured for a record of another version.
+        """
+        self._stored = self._warmth.read()
+        record = None if self._stored is None else decode_record(self._stored)
+        self._take(record)
+        # The mark of whoever wrote last lies at most a step ahead of what he applied.
+        self._tell(-inf if record is None else record.newest_s - STEP_S)
+
+    def observe(self, requests: Sequence[Observe]) -> list[Observation]:
+        """
+        Observe *requests* and name in each observation the features that are warming.
+
+        Raises as the store does, and Unavailable before it is asked.
+        """
+        self._note(requests)
+        observations = self._store.observe(requests)
+        if not requests:
+            return observations
+        if self._told:
+            self._tell(max(request.time_s for request in requests))
+        if min(request.time_s for request in requests) >= self._last_until_s:
+            return observations
+        return [
+            self._marked(observation, request.time_s)
+            for request, observation in zip(requests, observations, strict=True)
+        ]
+
+    def label(self, effects: Sequence[LabelEffect]) -> None:
+        """Count labels; see the port."""
+        self._store.label(effects)
+
+    def _marked(self, observation: Observation, time_s: int) -> Observation:
+        if time_s >= self._last_until_s:
+            return observation
+        warming = [name for name, until_s in self._until_s.items() if time_s < until_s]
+        return replace(observation, warming=frozenset(warming))
+
+    def _note(self, requests: Sequence[Observe]) -> None:
+        """Report before anything is applied that no report covers yet."""
+        newest_s = max((request.time_s for request in requests), default=0)
+        covered = self._mark_s is not None and newest_s <= self._mark_s
+        if covered and (self._in_force or self._upgrading()):
+            return
+        event_s = next((r.time_s for r in requests if r.transaction.kind is Kind.PURCHASE), None)
+        if event_s is None:
+            return
+        # A multiple, so that the bound does not depend on how the stream was cut.
+        mark_s = (newest_s // STEP_S + 1) * STEP_S
+        in_force = not self._upgrading()
+        self._report(
+            Report(
+                self._requirements,
+                event_s,
+                mark_s,
+                self._horizon_s,
+                joins=self._mark_s is None,
+                in_force=in_force,
+            )
+        )
+        self._mark_s, self._in_force = mark_s, in_force
+        self._tell(newest_s)
+
+    def _report(self, report: Report) -> None:
+        """Replace the record by what *report* makes of it, whoever else does so too."""
+        for _ in range(_TRIES):
+            record = None if self._stored is None else decode_record(self._stored)
+            noted = take_note(record, report)
+            data = encode_record(noted)
+            self._stored = self._warmth.swap(self._stored, data)
+            if self._stored == data:
+                self._take(noted)
+                return
+        raise Unavailable("redis", "other workers changed the age of feature state all the time")
+
+    def _take(self, record: Record | None) -> None:
+        self._until_s = full_from(self._needs, record)
+        self._last_until_s = max(self._until_s.values(), default=-inf)
+
+    def _tell(self, newest_s: float) -> None:
+        """Tell what is warming at *newest_s*, where it is something else than before."""
+        self._seen_s = max(self._seen_s, newest_s)
+        warming = {name: until for name, until in self._until_s.items() if self._seen_s < until}
+        if warming == self._told:
+            return
+        full = self._told.keys() - warming.keys()
+        self._told = warming
+        self._telemetry.features_warming(warming, sorted(full))
