@@ -180,6 +180,39 @@ class DeadLetterStore(Protocol):
         ...
 
 
+class AcceptedRules(Protocol):
+    """The one set of rules that was last found good, for all workers, and which sets tripped."""
+
+    def read(self) -> bytes | None:
+        """Return the content of the set, None where there is none. Raises Unavailable."""
+        ...
+
+    def version(self) -> str | None:
+        """Return the version of the set, None where there is none. Raises Unavailable."""
+        ...
+
+    def keep(self, version: str, content: bytes) -> bool:
+        """
+        Replace the set by *content*, and return True; False where *version* tripped anywhere.
+
+        Raises Unavailable.
+        """
+        ...
+
+    def accept(self, version: str, content: bytes) -> None:
+        """Replace the set by *content*, also one that tripped, which is forgotten."""
+        ...
+
+    def trip(self, version: str, former: str, content: bytes) -> None:
+        """
+        Remember that *version* tripped; where it is the set, or none is, *former* becomes it.
+
+        *content* is that of *former*, which is left out where it tripped too. At least the
+        newest twenty are remembered. Raises Unavailable.
+        """
+        ...
+
+
 class Texts(Protocol):
     """Small texts in one place, each with a version: rules and named lists."""
 

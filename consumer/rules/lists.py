@@ -118,6 +118,11 @@ def build_lists(entries: Mapping[str, Iterable[Entry]]) -> Lists:
         }
         for name, listed in entries.items()
     }
+    return lists_of(ends)
+
+
+def lists_of(ends: Mapping[str, Mapping[Value, float]]) -> Lists:
+    """The lists of *ends*, name → value → when it stops counting."""
     canonical = {
         name: sorted((str(value), str(end)) for value, end in listed.items())
         for name, listed in ends.items()

@@ -79,13 +79,14 @@ class Specification:
     The rules of one file, in its order.
 
     ``mode`` is that of the whole file; ``hash`` the SHA-256 (hex) of everything that decides:
-    equal hashes decide alike. ``source`` names the file in messages.
+    equal hashes decide alike. ``source`` names the file in messages, ``text`` is its content.
     """
 
     rules: Sequence[Rule]
     mode: Mode
     hash: str
     source: str
+    text: str
 
 
 def parse_rules(text: str, source: str) -> Specification:
@@ -96,7 +97,7 @@ def parse_rules(text: str, source: str) -> Specification:
     rules, mode = reader.read(read.value)
     if reader.problems:
         raise Misconfigured(reader.problems)
-    return Specification(rules, mode, _hash(rules, mode), source)
+    return Specification(rules, mode, _hash(rules, mode), source, text)
 
 
 def _hash(rules: Sequence[Rule], mode: Mode) -> str:

@@ -1,0 +1,45 @@
+"""The last good set of rules, in memory."""
+
+from consumer.errors import Unavailable
+
+_MOST = 20
+
+
+class FakeAcceptedRules:
+    """Keeps one set and what tripped; refuses everything while ``down``."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.tripped: list[str] = []
+        self._set: tuple[str, bytes] | None = None
+
+    def read(self) -> bytes | None:
+        self._answer()
+        return None if self._set is None else self._set[1]
+
+    def version(self) -> str | None:
+        self._answer()
+        return None if self._set is None else self._set[0]
+
+    def keep(self, version: str, content: bytes) -> bool:
+        self._answer()
+        if version in self.tripped:
+            return False
+        self._set = (version, content)
+        return True
+
+    def accept(self, version: str, content: bytes) -> None:
+        self._answer()
+        self.tripped = [known for known in self.tripped if known != version]
+        self._set = (version, content)
+
+    def trip(self, version: str, former: str, content: bytes) -> None:
+        self._answer()
+        others = [known for known in self.tripped if known != version]
+        self.tripped = [version, *others][:_MOST]
+        if self._set is None or self._set[0] == version:
+            self._set = None if former in self.tripped else (former, content)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("fake", "down")
