@@ -56,6 +56,9 @@ class CheckpointRefused(FraudstreamError):
 class NotUnderstood(FraudstreamError):
     """A message of the KCL that is JSON and none of its protocol; its content is not told."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__(f"a message that is not of the protocol ({why})")
+
 
 class Processor(Protocol):
     """What a shard's worker does at each call of the KCL."""
@@ -103,7 +106,7 @@ def run_worker(
     log = get_logger(__name__)
     output = io.TextIOWrapper(protocol_out, encoding="utf-8")
     process: Any = kcl.KCLProcess(glue, protocol_in, output, sys.stderr)
-    process.io_handler.load_action = _decode
+    process.io_handler.load_action = lambda line: _decode(line, is_reply=glue.awaits_reply)
     try:
         process.run()
     except (orjson.JSONDecodeError, BrokenPipeError) as error:
@@ -120,20 +123,25 @@ def run_worker(
     return 0
 
 
-def _decode(line: bytes) -> Any:
+def _decode(line: bytes, *, is_reply: bool = False) -> Any:
     """
     One message of the KCL. Records stay plain dicts: kclpy would build an
     object of each through a hook of the slower ``json``.
 
-    Raises JSONDecodeError and NotUnderstood.
+    *is_reply* says that it is to answer a checkpoint; such an answer has no place
+    anywhere else. Raises JSONDecodeError and NotUnderstood.
     """
     message = orjson.loads(line)
     try:
-        return message_decode(message)
-    except (MalformedAction, LookupError, TypeError) as error:
+        action = message["action"]
+        decoded = message_decode(message)
+    except (MalformedAction, LookupError, TypeError, ValueError) as error:
         # "from None": the error of kclpy quotes the message, and with it records.
-        found = f"a message that is not of the protocol ({type(error).__name__})"
-        raise NotUnderstood(found) from None
+        raise NotUnderstood(type(error).__name__) from None
+    if action == "record" or (action == "checkpoint" and not is_reply):
+        # kclpy would fail at it and, for a record, answer with OK.
+        raise NotUnderstood(action)
+    return decoded
 
 
 class _Glue(RecordProcessorBase):  # type: ignore[misc]
@@ -152,6 +160,7 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
         self._sleep = sleep
         self._shard_id = ShardId("")
         self._refused = False
+        self.awaits_reply = False
 
     def initialize(self, message: Any) -> None:
         """Take up the shard."""
@@ -250,6 +259,7 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
         pause_s = _FIRST_PAUSE_S
         for attempt in range(1, _CHECKPOINT_ATTEMPTS + 1):
             try:
+                self.awaits_reply = True
                 checkpoint()
             except CheckpointError as error:
                 if error.value == _LEASE_LOST:
@@ -260,8 +270,12 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
                 get_logger(__name__).warning("checkpoint delayed", error=error.value)
             except (orjson.JSONDecodeError, BrokenPipeError) as error:
                 raise Unavailable("kinesis", "the KCL is gone") from error
+            except NotUnderstood as error:
+                raise Unavailable("kinesis", str(error)) from error
             else:
                 return
+            finally:
+                self.awaits_reply = False
             self._sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 

@@ -189,7 +189,7 @@ def _parse(answer: bytes, rows: int, highest: float) -> list[float]:
 def _parse_json(answer: bytes) -> list[float]:
     try:
         decoded = msgspec.json.decode(answer, type=_Answer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         if _holds_no_number(answer):
             raise _unavailable("not_a_number") from error
         raise _unavailable("unreadable") from error
@@ -201,12 +201,15 @@ def _holds_no_number(answer: bytes) -> bool:
     constants: list[str] = []
     try:
         json.loads(answer, parse_constant=constants.append)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(constants)
 
 
 def _parse_csv(answer: bytes) -> list[float]:
+    if b"_" in answer:
+        # Python reads 1_0 as 10, which no container writes.
+        raise _unavailable("unreadable")
     fields: Iterable[bytes] = answer.strip().replace(b"\n", b",").split(b",")
     try:
         return [float(field) for field in fields]

@@ -269,7 +269,10 @@ def test_a_flood_is_told_as_such_and_leaves() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [None, [], 1, {}, {"action": "dance"}, {"action": []}, {"action": "processRecords"}],
+    [
+        *(None, [], 1, {}, {"action": "dance"}, {"action": []}, {"action": "processRecords"}),
+        *(record(1, b"a"), checkpoint_reply()),
+    ],
 )
 def test_a_message_outside_the_protocol_ends_the_process_without_its_content(
     message: object, capsys: pytest.CaptureFixture[str]
