@@ -12,7 +12,9 @@ from consumer.adapters import aws
 from consumer.adapters.leases import read_leases
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.search import RedisSearch
+from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.shards import list_shards, read_lag_ms
+from consumer.features.warmth import Record, decode_record
 from consumer.fleet import Lease, Shard
 from consumer.settings import Aws, Settings
 
@@ -43,6 +45,23 @@ def open_search(
     )
     stack.enter_context(closing(client))
     return stack.enter_context(closing(RedisSearch(client, timeout_s * _SEARCH_SHARE)))
+
+
+def read_warmth(settings: Settings) -> Record | None:
+    """
+    Since when entity state keeps what, None before the first event.
+
+    Raises Unavailable, and Misconfigured for a record of another version.
+    """
+    redis = settings.redis
+    client = connect(
+        (redis.features_url or redis.url).get_secret_value(),
+        connect_timeout_s=redis.connect_timeout_s,
+        timeout_s=redis.timeout_s,
+    )
+    with closing(client), closing(RedisWarmth(client)) as warmth:
+        data = warmth.read()
+    return None if data is None else decode_record(data)
 
 
 @dataclass(frozen=True, slots=True)

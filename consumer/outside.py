@@ -36,7 +36,7 @@ from consumer.clock import Clock, SystemClock
 from consumer.document import DocumentFormat
 from consumer.feature_hash import FeatureHashWatch
 from consumer.features.plan import Plan
-from consumer.features.warming import WarmingFeatures, WarmingTelemetry
+from consumer.features.warming import Tell, WarmingFeatures, say_nothing
 from consumer.followers import Archives
 from consumer.patience import Patience
 from consumer.ports import (
@@ -105,7 +105,9 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
     durability = build_durability(settings, stack)
     if durability is not None:
         patience.call(durability.begin)
-    features = build_warming(settings, around.plan, stores.features, around.telemetry, stack)
+    features = build_warming(
+        settings, around.plan, stores.features, stack, around.telemetry.features_warming
+    )
     patience.call(features.look)
     fraud, anomaly = build_endpoints(settings, around.clock)
     return Outside(
@@ -161,8 +163,8 @@ def build_warming(
     settings: Settings,
     plan: Plan,
     store: RedisFeatureStore,
-    telemetry: WarmingTelemetry,
     stack: ExitStack,
+    tell: Tell = say_nothing,
 ) -> WarmingFeatures:
     """*store*, with the names of the features that are not full in what it observes."""
     warmth = RedisWarmth(open_redis(settings, settings.redis.features_url, stack))
@@ -171,8 +173,8 @@ def build_warming(
         stack.enter_context(closing(warmth)),
         plan,
         horizon_s=settings.features.id_horizon_s,
-        telemetry=telemetry,
         upgrading=lambda: bool(getattr(store, "upgrading", False)),
+        tell=tell,
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -16,12 +17,13 @@ from consumer.rules.examples import Finding, run_examples
 from consumer.rules.facts import Catalogue, Fact
 from consumer.rules.source import RuleSource
 from consumer.settings import Settings
+from consumer.warming_view import view_warming, warming_lines
 
 _ACTIONS = {
     "lint": "check every rule and list, with the line and column of each mistake",
     "test": "run the examples beside each rule",
     "fields": "every name that rules may use, with type, unit and an example",
-    "show": "the rules with their versions, modes and outcomes",
+    "show": "the rules with their versions, modes and outcomes, and which wait for features",
 }
 
 
@@ -52,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             return _test(source, settings, arguments)
     except Misconfigured as error:
         return _refuse(error.problems, arguments)
-    return _say(_shown(rules), _rule_lines(rules), arguments)
+    if arguments.action == "lint":
+        return _say(_shown(rules), _rule_lines(rules), arguments)
+    view = view_warming(settings, plan, rules.rules)
+    shown = {**_shown(rules), "warming": asdict(view)}
+    return _say(shown, [*_rule_lines(rules), *warming_lines(view)], arguments)
 
 
 def _with_rules(settings: Settings, path: str | None) -> Settings:

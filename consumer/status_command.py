@@ -5,18 +5,22 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import msgspec
 
 from consumer import configuration
 from consumer.clock import SystemClock
 from consumer.daemon_view import DaemonView, WorkerView, local_url, read_daemon
+from consumer.errors import Misconfigured, Unavailable
 from consumer.evidence import format_time, printable
+from consumer.features.specification import load_plan
 from consumer.fleet import ShardReport, judge, renewal_s
 from consumer.inspection import open_fleet
+from consumer.outside import build_rule_source
 from consumer.search_command import plain_lines
 from consumer.settings import Settings
+from consumer.warming_view import WarmingView, view_warming, warming_lines
 
 _COLUMNS = ("shard", "owner", "lease", "checkpoint", "saved", "unsaved", "lag", "stage")
 
@@ -30,6 +34,7 @@ class Status:
     shards: Sequence[ShardReport]
     daemons: Sequence[DaemonView]
     problems: Sequence[str]
+    warming: WarmingView = field(default_factory=WarmingView)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +95,17 @@ def read_status(
         now_ms = SystemClock().now_ms()
         lags_ms = {lease.shard_id: fleet.lag_ms(lease, now_ms) for lease in second}
     reports = judge(shards, first, second, lags_ms, limit_ms)
-    return Status(reports, daemons, find_problems(reports, daemons))
+    return Status(reports, daemons, find_problems(reports, daemons), read_warming(settings))
+
+
+def read_warming(settings: Settings) -> WarmingView:
+    """Which rules wait for features; what hinders knowing it is told, not raised."""
+    try:
+        plan = load_plan(settings.features.path, settings.events.base_currency)
+        rules = build_rule_source(settings, plan).load()
+    except (Unavailable, Misconfigured) as error:
+        return WarmingView(unknown=str(error))
+    return view_warming(settings, plan, rules.rules)
 
 
 def find_problems(reports: Sequence[ShardReport], daemons: Sequence[DaemonView]) -> list[str]:
@@ -114,6 +129,8 @@ def render(status: Status) -> list[str]:
     lines = plain_lines([_COLUMNS, *rows]) if rows else []
     for daemon in status.daemons:
         lines += ["", *_daemon_lines(daemon)]
+    waiting = warming_lines(status.warming)
+    lines += ["", *map(printable, waiting)] if waiting else []
     if status.problems:
         lines += ["", *(f"PROBLEM  {printable(problem)}" for problem in status.problems)]
     else:
@@ -159,4 +176,5 @@ def _json(status: Status) -> bytes:
         "shards": shards,
     }
     body["daemons"] = [asdict(daemon) for daemon in status.daemons]
+    body["warming"] = asdict(status.warming)
     return msgspec.json.encode(body) + b"\n"

@@ -29,16 +29,21 @@ class CountedStore(FeatureStore, FeatureLabels, Protocol):
     """Both sides of a feature store."""
 
 
-class WarmingTelemetry(Protocol):
-    """What is told of features that are not full."""
+Tell = Callable[[Mapping[str, float], Sequence[str]], None]
+"""
+Hears when other features than before are warming: name → until when, in event time.
 
-    def features_warming(self, until_s: Mapping[str, float], full: Sequence[str]) -> None:
-        """
-        Other features than before are warming: name → until when, in event time.
+Infinite until the first event. The second argument names those that were and are full.
+"""
 
-        Infinite until the first event; *full* are those that were warming.
-        """
-        ...
+
+def say_nothing(_until_s: Mapping[str, float], _full: Sequence[str]) -> None:
+    """Tell nobody."""
+
+
+def reached_s(record: Record | None) -> float:
+    """How far the events of *record* surely got: its bound is at most a step ahead of them."""
+    return -inf if record is None else record.newest_s - STEP_S
 
 
 class WarmingFeatures:
@@ -60,16 +65,16 @@ class WarmingFeatures:
         plan: Plan,
         *,
         horizon_s: int,
-        telemetry: WarmingTelemetry,
         upgrading: Callable[[], bool] = lambda: False,
+        tell: Tell = say_nothing,
     ) -> None:
         self._store = store
         self._warmth = warmth
         self._needs = needs_of(plan)
         self._requirements = requirements_of(self._needs)
         self._horizon_s = horizon_s
-        self._telemetry = telemetry
         self._upgrading = upgrading
+        self._tell_others = tell
         self._mark_s: int | None = None
         self._in_force = False
         self._stored: bytes | None = None
@@ -88,8 +93,7 @@ class WarmingFeatures:
         self._stored = self._warmth.read()
         record = None if self._stored is None else decode_record(self._stored)
         self._take(record)
-        # The mark of whoever wrote last lies at most a step ahead of what he applied.
-        self._tell(-inf if record is None else record.newest_s - STEP_S)
+        self._tell(reached_s(record))
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         """
@@ -169,4 +173,4 @@ class WarmingFeatures:
             return
         full = self._told.keys() - warming.keys()
         self._told = warming
-        self._telemetry.features_warming(warming, sorted(full))
+        self._tell_others(warming, sorted(full))

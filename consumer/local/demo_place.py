@@ -18,6 +18,7 @@ from consumer.configuration import load
 from consumer.errors import Unavailable
 from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
+from consumer.features.warming import WarmingFeatures
 from consumer.local.daemon import DaemonProcess
 from consumer.local.findings import (
     build_oracle,
@@ -36,7 +37,7 @@ from consumer.local.simulator.history import Bucket
 from consumer.local.simulator.ledger import Ledger
 from consumer.local.simulator.producer import Progress
 from consumer.local.stack import Stack
-from consumer.outside import build_stores
+from consumer.outside import build_stores, build_warming
 from consumer.settings import SHIPPED, Settings
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A running stack with everything that speaks to it."""
+    """
+    A running stack with everything that speaks to it.
+
+    ``counting`` notes the age of what ``store`` keeps, as a worker does.
+    """
 
     stack: Stack
     resources: Resources
@@ -62,6 +67,7 @@ class Place:
     s3: "S3Client"
     redis: redis.Redis
     store: RedisFeatureStore
+    counting: WarmingFeatures
     history: Bucket
 
     def environment(self) -> Mapping[str, str]:
@@ -110,6 +116,7 @@ def open_place(
         s3=closes.enter_context(closing(aws.client("s3"))),
         redis=client,
         store=stores.features,
+        counting=build_warming(settings, plan, stores.features, closes),
         history=Bucket(aws.client("s3"), _HISTORY, "history/"),
     )
 
@@ -117,7 +124,7 @@ def open_place(
 def learn_from_history(place: Place, folder: Path, report: Report) -> Learned:
     """Train both models on the history in S3; see ``learn``."""
     folder.mkdir(parents=True, exist_ok=True)
-    return learn(place.history, place.settings, place.plan, place.store, folder, report)
+    return learn(place.history, place.settings, place.plan, place.counting, folder, report)
 
 
 def live_view(place: Place, daemon: DaemonProcess, report: Report) -> Callable[[Progress], None]:

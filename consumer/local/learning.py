@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.decode import DecodeRules, decode
 from consumer.document import milliseconds
 from consumer.features.plan import DISTINCT_FIELDS, Plan
+from consumer.features.warming import CountedStore
 from consumer.local.oracle import Event, Verdict
 from consumer.local.simulator.display import Report
 from consumer.local.simulator.history import Place, read_history
@@ -42,7 +42,7 @@ class _Labelling:
     transactions that begins after them, as live traffic would have them.
     """
 
-    store: RedisFeatureStore
+    store: CountedStore
     effects: Sequence[LabelEffect]
     told: int = 0
 
@@ -68,7 +68,7 @@ def learn(
     history: Place,
     settings: Settings,
     plan: Plan,
-    store: RedisFeatureStore,
+    store: CountedStore,
     folder: Path,
     report: Report,
 ) -> Learned:

@@ -21,6 +21,7 @@ from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import RedisSearch, count_decisions, count_documents
 from consumer.adapters.redis.survey import survey_index, survey_servers
+from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.document import DocumentFormat
 from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
@@ -215,9 +216,10 @@ def use_everything(client: redis.Redis) -> None:
     """Do all that workers, commands and the preflight do."""
     store = RedisFeatureStore(client, PLAN, id_horizon_s=90_000, hot_after=2)
     documents = RedisDocuments(client, form=FORM, ttl_s=3600, alerts_max_length=10)
-    with closing(Servers(client)) as servers:
+    with closing(Servers(client)) as servers, closing(RedisWarmth(client)) as warmth:
         durability = RedisDurability([servers], replicas=0, timeout_s=0.1)
         durability.begin()
+        assert warmth.swap(warmth.read(), b"{}") == b"{}"
         store.prepare()
         store.verify()
         documents.prepare()

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,16 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.__main__ import main
+from consumer.configuration import load
+from consumer.features.specification import load_plan
 from consumer.local.resources import Resources, prepare, session
 from consumer.local.stack import Stack
 from consumer.metrics import SupervisorMetrics
+from consumer.outside import build_stores, build_warming
+from consumer.ports import Observe
+from consumer.settings import SHIPPED
 from consumer.status_server import PROMETHEUS_TEXT, Answer, StatusServer, health_answer
+from tests.builders import NOON, a_transaction
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -115,6 +122,28 @@ def test_leases_that_nobody_renews_are_told_with_their_lag(
     ]
     assert [shard["renewed"] for shard in body["shards"]] == [False, False]
     assert all(0 <= shard["lag_ms"] < 120_000 for shard in body["shards"])
+
+
+def test_rules_that_wait_for_features_are_told_until_when(
+    dynamodb: "DynamoDBClient", aws: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_leases(dynamodb, None, "LATEST")
+    settings = load(SHIPPED / "fraudstream.yaml", aws).settings
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    with ExitStack() as stack:
+        store = build_stores(settings, plan, stack).features
+        counting = build_warming(settings, plan, store, stack)
+        counting.observe([Observe(a_transaction(1), int(NOON.timestamp()))])
+    main(["status", "--wait", "0", "--json"])
+    warming = orjson.loads(capsys.readouterr().out)["warming"]
+    assert warming["rules"]["card_burst"] == "2026-06-01T12:01:01Z"
+    assert warming["features"]["card_count_30d"] == "2026-07-02T00:00:00Z"
+    assert "blocked_card" not in warming["rules"]
+    for command in (["status", "--wait", "0"], ["rules", "show"]):
+        main(command)
+        out = capsys.readouterr().out
+        assert "rules in shadow until 2026-06-01T12:01:01Z: card_burst" in out
+        assert "warming until 2026-06-01T13:01:00Z: card_count_1h, card_sum_1h" in out
 
 
 def test_a_daemon_tells_stage_age_and_version(

@@ -45,7 +45,7 @@ class Redis:
             self.warmth,
             plan,
             horizon_s=HORIZON,
-            telemetry=heard or Heard(),
+            tell=(heard or Heard()).features_warming,
             upgrading=lambda: self.upgrading,
         )
 

@@ -49,6 +49,16 @@ def test_show_as_json_says_everything_that_decides(
     assert {"add": 0.1} in [rule["outcome"] for rule in shown["rules"]]
 
 
+def test_show_without_redis_says_that_the_age_of_features_is_not_known(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUDSTREAM_REDIS__URL", "redis://127.0.0.1:1/0")
+    assert run(config, "rules", "show") == 0
+    out = capsys.readouterr().out
+    assert "card_burst@1" in out
+    assert "which features are warming is not known: redis" in out
+
+
 def test_a_mistake_is_told_at_its_line_and_column(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

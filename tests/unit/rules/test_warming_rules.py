@@ -16,7 +16,7 @@ from tests.builders import a_transaction, an_assessment, an_origin
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import FakeDocuments
 from tests.fakes.entities import FakeEntities
-from tests.fakes.warmth import FakeWarmth, Heard
+from tests.fakes.warmth import FakeWarmth
 from tests.rulebook import KeptRuleNews, a_book, a_case, a_policy, a_rule, a_set
 from tests.unit.test_worker import FakeScoring, Silence
 
@@ -108,9 +108,7 @@ features:
 """,
         source="rules",
     )
-    features = WarmingFeatures(
-        FakeEntities(), FakeWarmth(), plan, horizon_s=90_000, telemetry=Heard()
-    )
+    features = WarmingFeatures(FakeEntities(), FakeWarmth(), plan, horizon_s=90_000)
     engine = Engine(
         features=features,
         scoring=FakeScoring(),
