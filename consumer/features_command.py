@@ -88,7 +88,7 @@ def to_json(found: Verification, limit: float) -> dict[str, Any]:
     """Everything that was found, for machines."""
     return {
         "ok": found.holds(limit),
-        **summary(found),
+        **found.summary(),
         "limit": limit,
         "other_feature_list": found.other_list,
         "made_just_now": found.fresh,
@@ -109,20 +109,9 @@ def to_json(found: Verification, limit: float) -> dict[str, Any]:
     }
 
 
-def summary(found: Verification) -> dict[str, float]:
-    """The counts of all features together."""
-    return {
-        "sampled": found.sampled,
-        "compared": found.compared,
-        **{str(each): found.total(each) for each in Outcome},
-        "different_within_a_shard": found.strict,
-        "share_different_across_shards": round(found.shared_share, 6),
-    }
-
-
 def render(found: Verification, limit: float) -> Iterator[str]:
     """The report for a person: the verdict, the numbers, then what differs, then what is open."""
-    yield verdict(found, limit)
+    yield found.verdict(limit)
     yield ""
     yield f"decisions sampled  {found.sampled:,}" + _left_out(found)
     yield f"values compared    {found.compared:,}"
@@ -153,24 +142,6 @@ def render(found: Verification, limit: float) -> Iterator[str]:
     if found.derived:
         yield ""
         yield f"Not recomputed, as they follow from the vector itself: {', '.join(found.derived)}"
-
-
-def verdict(found: Verification, limit: float) -> str:
-    """The result in a sentence."""
-    if not found.compared:
-        return "NOTHING COULD BE COMPARED: documents cover none of the windows yet."
-    if found.strict:
-        return (
-            f"SKEW: {found.strict:,} values of cards differ, though one shard brought their events."
-        )
-    share = f"{found.shared_share:.2%}"
-    if not found.holds(limit):
-        return f"SKEW: {share} of the values differ, more than --limit allows ({limit:.2%})."
-    if found.total(Outcome.DIFFERENT):
-        return (
-            f"Online equals offline but for {share} of the values, within the limit of {limit:.2%}."
-        )
-    return "Online equals offline: every value that documents cover is what recomputation gives."
 
 
 def _difference(name: str, tally: Tally) -> Iterator[str]:

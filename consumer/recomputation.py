@@ -62,7 +62,7 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class Known:
     """
-    What documents tell of one entity: all its events after ``since_s`` are among them.
+    What documents, in their order, tell of one entity: all its events after ``since_s``.
 
     ``problem`` says why nothing can be told, and is empty otherwise.
     """

@@ -52,7 +52,9 @@ class Situation:
 
 def arrange(decided: Decided, entity: str, documents: Sequence[Decided]) -> Situation:
     """
-    Tell which of *documents*, all of one *entity*, it had counted before *decided* read it.
+    Tell which of *documents* an *entity* had counted before *decided* read it.
+
+    They are all of that entity, in their order.
 
     Within a shard the position tells. Of other shards those decided before this one was
     received came before, those received after it was decided came later, and the rest
@@ -63,7 +65,7 @@ def arrange(decided: Decided, entity: str, documents: Sequence[Decided]) -> Situ
     groups: dict[str | None, list[Decided]] = {}
     own = decided.event.transaction_id
     known = [each for each in documents if each.event.transaction_id != own]
-    for each in sorted(known, key=lambda each: each.order):
+    for each in known:
         if each.applied.get(entity) not in COUNTED:
             continue
         came = _came_before(each, decided, entity)

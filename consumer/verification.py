@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 from consumer.decided import Decided, read_decided
@@ -102,6 +103,37 @@ class Verification:
     def holds(self, limit: float) -> bool:
         """Whether values were compared, no strict one differs, and at most *limit* of the rest."""
         return bool(self.compared) and not self.strict and self.shared_share <= limit
+
+    def summary(self) -> dict[str, float]:
+        """The counts of all features together, for machines."""
+        return {
+            "sampled": self.sampled,
+            "compared": self.compared,
+            **{str(each): self.total(each) for each in Outcome},
+            "different_within_a_shard": self.strict,
+            "share_different_across_shards": round(self.shared_share, 6),
+        }
+
+    def verdict(self, limit: float) -> str:
+        """The result in a sentence, where *limit* of the values of several shards may differ."""
+        share = f"{self.shared_share:.2%}"
+        if not self.compared:
+            return "NOTHING COULD BE COMPARED: documents cover none of the windows yet."
+        if self.strict:
+            return (
+                f"SKEW: {self.strict:,} values of cards differ, though one shard brought all "
+                "their events."
+            )
+        if not self.holds(limit):
+            return f"SKEW: {share} of the values differ, more than --limit allows ({limit:.2%})."
+        if self.total(Outcome.DIFFERENT):
+            return (
+                f"Online equals offline but for {share} of the values, within the limit of "
+                f"{limit:.2%}."
+            )
+        return (
+            "Online equals offline: every value that documents cover is what recomputation gives."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +277,7 @@ class DocumentReader:
         ]
 
     def _find(self, key_field: str, key: str, since_s: int) -> Known:
-        if self._total(Query()) <= self._most_whole:
+        if self._is_small:
             return Known(self._all().get((key_field, key), ()), since_s)
         query = {
             "card_id": Query(card=key),
@@ -258,17 +290,23 @@ class DocumentReader:
             documents, whole = self._walk(query, self._most_of_entity)
         except Rejected as error:
             return Known(problem=f"its key cannot be searched for: {error.message}")
+        documents.sort(key=lambda each: each.order)
         if whole:
             return Known(documents, since_s)
         # All that happened after the oldest of the newest is among them.
         oldest_s = min(each.event_ms for each in documents) // 1000
         return Known(documents, max(since_s, oldest_s))
 
+    @cached_property
+    def _is_small(self) -> bool:
+        return self._total(Query()) <= self._most_whole
+
     def _all(self) -> dict[tuple[str, str], list[Decided]]:
         if self._whole is None:
             self._whole = {}
             fields = {entity.key for entity in self._plan.entities}
-            for each in self._walk(Query(), 2 * self._most_whole)[0]:
+            documents = self._walk(Query(), 2 * self._most_whole)[0]
+            for each in sorted(documents, key=lambda each: each.order):
                 for key_field in fields & each.event.keys.keys():
                     self._whole.setdefault((key_field, each.event.keys[key_field]), []).append(each)
         return self._whole

@@ -128,6 +128,7 @@ def _id(document: Mapping[str, object] | None) -> object:
 def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
     latency = _mapping(_mapping(summary["latency_ms"])["receive_to_decision"])
     decisions, labels = _mapping(summary["decisions"]), _mapping(summary["labels"])
+    skew = _mapping(summary["online_offline"])
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(decisions.items()))
     shown = " / ".join(f"{latency[name]:.0f}" for name in ("p50", "p99", "p999") if latency)
     return [
@@ -145,6 +146,7 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"{summary['features_checked']:,}",
             f"feature values recomputed, {summary['features_wrong']:,} wrong",
         ),
+        (f"{skew.get('compared', 0):,}", _skew_line(skew)),
         (f"{labels['due']:,}", f"labels shown by their documents, of {labels['sent']:,} sent"),
         (f"{summary['endpoint_requests']:,}", "requests at the model endpoints"),
         (shown, "ms from receipt to stored decision (p50 / p99 / p99.9)"),
@@ -153,6 +155,14 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"ROC AUC of the fraud score, average precision {summary['average_precision']}",
         ),
     ]
+
+
+def _skew_line(skew: Mapping[str, Any]) -> str:
+    """What ``features verify`` said of a sample of the decisions."""
+    return (
+        f"values of {skew.get('sampled', 0):,} decisions recomputed from documents alone, "
+        f"{skew.get('different', 0):,} different"
+    )
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -17,11 +17,13 @@ from consumer.adapters.redis.documents import PREFIX
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import count_decisions
 from consumer.features.plan import Plan, Windowed
-from consumer.local.oracle import Event, Oracle, Question, Verdict
+from consumer.local.oracle import Event, Oracle, Verdict
 from consumer.local.proof import FeatureCheck, Found, Sent
 from consumer.local.simulator.events import RecordKind
 from consumer.local.simulator.ledger import Entry, Ledger
 from consumer.model import Kind
+from consumer.recomputation import questions_of
+from consumer.verification import Verification
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -54,7 +56,11 @@ def _newest_labels(ledger: Ledger) -> dict[str, str]:
 
 
 def read_found(
-    client: redis.Redis, s3: "S3Client", places: Mapping[str, tuple[str, str]], endpoints_url: str
+    client: redis.Redis,
+    s3: "S3Client",
+    places: Mapping[str, tuple[str, str]],
+    endpoints_url: str,
+    verification: Verification | None,
 ) -> Found:
     """
     Everything a run left: *places* names bucket and prefix of ``rows`` and ``letters``.
@@ -69,6 +75,7 @@ def read_found(
         rows=list(read_lines(s3, *places["rows"])),
         letters=[str(letter["id"]) for letter in read_lines(s3, *places["letters"])],
         endpoint_requests=sum(endpoint["requests"] for endpoint in stats["endpoints"].values()),
+        verification=verification,
     )
 
 
@@ -111,23 +118,11 @@ def build_oracle(
 
     It is asked about *entities* alone, if any are named.
     """
-    keys = {
-        entity.name: entity.key
+    questions = [
+        question
         for entity in plan.entities
         if not entities or entity.name in entities
-    }
-    questions = [
-        Question(
-            feature.name,
-            keys[feature.entity],
-            feature.aggregation,
-            feature.window_s,
-            feature.delay_s,
-            feature.grid_s,
-            feature.field,
-        )
-        for feature in plan.features
-        if isinstance(feature, Windowed) and feature.entity in keys
+        for question in questions_of(plan, entity)
     ]
     oracle = Oracle(questions, horizon_s=horizon_s, exponent=plan.exponent)
     for event in events:

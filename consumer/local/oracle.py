@@ -116,6 +116,7 @@ class Oracle:
         self._scale: int = 10**exponent
         longest = max((question.window_s for question in self._questions), default=0)
         self._cap_s = cap_s or longest or _THIRTY_DAYS_S
+        self._fields = list(dict.fromkeys(question.key_field for question in self._questions))
         self._entities: dict[tuple[str, str], _Entity] = {}
         self._newest: dict[tuple[str, str], int] = {}
 
@@ -140,7 +141,7 @@ class Oracle:
         """Apply *event*; return feature name → value and key field → what became of it."""
         values: dict[str, float] = {}
         statuses = {}
-        for key_field in self._fields():
+        for key_field in self._fields:
             key = event.keys.get(key_field)
             entity = self._entities.get((key_field, key or ""))
             before = list(entity.events) if entity else []
@@ -155,7 +156,7 @@ class Oracle:
 
     def apply(self, event: Event) -> None:
         """Apply *event* without reading anything, for long histories."""
-        for key_field in self._fields():
+        for key_field in self._fields:
             key = event.keys.get(key_field)
             if key is not None:
                 self._apply(key_field, key, event)
@@ -168,7 +169,7 @@ class Oracle:
         apply that in the next one after it; without one, or when the transaction has
         left every window, not at all. The newest label stands.
         """
-        for key_field in self._fields():
+        for key_field in self._fields:
             entity = self._entities.get((key_field, verdict.keys.get(key_field, "")))
             if entity is None or not entity.events:
                 continue
@@ -193,9 +194,6 @@ class Oracle:
     def newest_s(self, key_field: str, key: str) -> int | None:
         """Return the time of the newest applied event of an entity."""
         return self._newest.get((key_field, key))
-
-    def _fields(self) -> list[str]:
-        return list(dict.fromkeys(question.key_field for question in self._questions))
 
     def _reach_s(self, key_field: str) -> int:
         """How far behind a reading time a window of an entity can begin."""

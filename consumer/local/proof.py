@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from consumer.verification import Verification
+
 MANY = 100
+SKEW_LIMIT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,18 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of it: documents by id, what the index counts by outcome, rows, letters' ids."""
+    """
+    What came of it: documents by id, what the index counts by outcome, rows, letters' ids.
+
+    ``verification`` is what ``features verify`` finds; None where no document was there.
+    """
 
     documents: Mapping[str, dict[str, object]]
     decisions: Mapping[str, int]
     rows: Sequence[dict[str, object]]
     letters: Sequence[str]
     endpoint_requests: int
+    verification: Verification | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,7 @@ def judge(
         *_disagreements(found),
         *_score_failures(scores, len(sent.frauds)),
         *_label_failures(sent, found),
+        *_skew(found.verification),
     ]
     if letters != sent.malformed or letters != len(found.letters):
         failures.append(
@@ -114,6 +123,7 @@ def judge(
         "endpoint_requests": found.endpoint_requests,
         "features_checked": features.checked,
         "features_wrong": features.wrong,
+        "online_offline": found.verification.summary() if found.verification else {},
         "distinct_scores": {name: len(set(values)) for name, values in scores.items()},
         "latency_ms": _latencies(found.documents),
         **_quality(sent, found),
@@ -174,6 +184,15 @@ def _label_failures(sent: Sent, found: Found) -> list[str]:
         if not isinstance(label, dict) or label.get("label") != expected:
             wrong.append(transaction_id)
     return [f"{len(wrong)} documents lack their label: {_few(wrong)}"] if wrong else []
+
+
+def _skew(verification: Verification | None) -> list[str]:
+    """Why the features of the documents are not those that the documents give."""
+    if verification is None:
+        return ["no decision could be recomputed: there are no documents"]
+    if verification.holds(SKEW_LIMIT):
+        return []
+    return [verification.verdict(SKEW_LIMIT)]
 
 
 def _counted(found: Found, section: str, name: str) -> dict[str, int]:

@@ -1,9 +1,12 @@
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from consumer.local.proof import FeatureCheck, Found, Sent, Verdict, judge
+from consumer.recomputation import Outcome
+from consumer.verification import Tally, Verification
 
 COUNT = 2_000
 
@@ -40,7 +43,15 @@ def found() -> Found:
         rows=[a_row(number) for number in range(COUNT)],
         letters=["shard-1-0", "shard-2-0"],
         endpoint_requests=40,
+        verification=verification(different=0),
     )
+
+
+def verification(*, different: int) -> Verification:
+    """A hundred values that were compared, so many of them different."""
+    outcomes = Counter({Outcome.EQUAL: 100 - different, Outcome.DIFFERENT: different})
+    tallies = {"merchant_count_1h": Tally("merchant", outcomes)}
+    return Verification(50, 0, 0, 0, 0, tallies, ())
 
 
 RIGHT = FeatureCheck(checked=100, wrong=0)
@@ -48,6 +59,18 @@ RIGHT = FeatureCheck(checked=100, wrong=0)
 
 def verdict(found: Found, features: FeatureCheck = RIGHT) -> Verdict:
     return judge(sent(), found, features, {"live": 20.04})
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [(verification(different=2), "SKEW: 2.00%"), (None, "no decision could be recomputed")],
+)
+def test_decisions_that_their_documents_do_not_give_are_told(
+    given: Verification | None, word: str
+) -> None:
+    result = verdict(replace(found(), verification=given))
+    assert [failure for failure in result.failures if word in failure]
+    assert verdict(replace(found(), verification=verification(different=1))).failures == []
 
 
 def test_a_faultless_run_is_proved() -> None:

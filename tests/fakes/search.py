@@ -1,0 +1,45 @@
+"""Decision documents in memory, found as the index finds them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from consumer.query import Page, Query
+
+
+class FakeSearch:
+    """Answers by card, merchant, device and time, sorted by time; ``asked`` keeps the questions."""
+
+    def __init__(self, documents: Iterable[bytes], *, partial: bool = False) -> None:
+        read = [(orjson.loads(each), each) for each in documents]
+        self._documents = sorted(read, key=lambda each: _time_ms(each[0]))
+        self.asked: list[Query] = []
+        self._partial = partial
+
+    def search(self, query: Query) -> Page:
+        self.asked.append(query)
+        found = [each for document, each in self._documents if _fits(document, query)]
+        if not query.ascending:
+            found.reverse()
+        page = found[query.offset : query.offset + query.limit]
+        return Page(len(found), tuple(page), self._partial)
+
+
+def _time_ms(document: dict[str, Any]) -> int:
+    time_ms: int = document["event_ms"]
+    return time_ms
+
+
+def _fits(document: dict[str, Any], query: Query) -> bool:
+    low, high = query.time_ms.low, query.time_ms.high
+    wanted = {
+        "card_id": query.card,
+        "merchant_id": query.merchant,
+        "device_id": query.device,
+    }
+    return (
+        all(value in (None, document["transaction"].get(name)) for name, value in wanted.items())
+        and (low is None or document["event_ms"] >= low)
+        and (high is None or document["event_ms"] <= high)
+    )
