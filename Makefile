@@ -31,6 +31,10 @@ demo: $(STAMP)  ## the whole system here, proved by count; DEMO_TRANSACTIONS= DE
 test: $(STAMP)  ## all tests, cheapest first; ONLY=tests/unit for some of them, K=word for those named so
 	$(BIN)/python -m pytest $(TESTS) $(if $(K),-k '$(K)')
 
+SECONDS ?= 600
+fuzz: $(STAMP)  ## search for what breaks a guarantee or a decoder; SECONDS=600, SEED= of a round that found it
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 check: $(STAMP)  ## lint, format, types and the contracts between modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

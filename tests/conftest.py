@@ -17,6 +17,9 @@ import structlog
 
 # A deadline would test the machine's load, not the code.
 hypothesis.settings.register_profile("fraudstream", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "fuzz", parent=hypothesis.settings.get_profile("fraudstream"), max_examples=500
+)
 hypothesis.settings.load_profile("fraudstream")
 
 # Whoever starts the tests in the background may have told them to ignore these; the
