@@ -109,7 +109,7 @@ def parse_letters(key: str, body: bytes) -> list[DeadLetter]:
         except msgspec.DecodeError:
             lines = [line for line in text.splitlines() if line.strip()]
             return [_letter(msgspec.json.decode(line, type=_Line)) for line in lines]
-    except (EOFError, OSError, ValueError, zlib.error) as error:
+    except (EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error) as error:
         expected = f"expected dead letters, gzip or plain, a line of JSON each ({error})"
         raise Rejected("bad_letter", f"{key}: {expected}") from error
 
