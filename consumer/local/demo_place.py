@@ -15,7 +15,6 @@ from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.adapters.redis.search import RedisSearch, count_documents
 from consumer.clock import SystemClock
-from consumer.clock import SystemClock
 from consumer.configuration import load
 from consumer.errors import Unavailable
 from consumer.features.plan import Plan
@@ -39,11 +38,9 @@ from consumer.local.simulator.history import Bucket
 from consumer.local.simulator.ledger import Ledger
 from consumer.local.simulator.producer import Progress
 from consumer.local.stack import Stack
-from consumer.outside import build_stores
-from consumer.query import Range
+from consumer.outside import build_stores, build_warming
 from consumer.query import Range
 from consumer.settings import SHIPPED, Settings
-from consumer.verification import DocumentReader, Verification, Wanted, verify
 from consumer.verification import DocumentReader, Verification, Wanted, verify
 
 if TYPE_CHECKING:
@@ -54,7 +51,6 @@ SAMPLED, HOTTEST, SEED = 200, 5, 20
 _HISTORY = "fraudstream-history"
 _DRAIN_LIMIT_S = 120.0
 _POLL_S = 0.25
-_SEARCH_S = 20.0
 _SEARCH_S = 20.0
 
 
@@ -194,19 +190,6 @@ def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found,
     before = build_oracle(place.plan, horizon_s, past, entities={"card"})
     vectors = check_vectors(found.documents, place.plan, before, ledger, chosen)
     return read_sent(ledger), found, state + vectors
-
-
-def verify_features(place: Place) -> Verification | None:
-    """Recompute a sample of the decisions from their documents, as ``features verify`` does."""
-    with closing(RedisSearch(place.redis, _SEARCH_S)) as search:
-        return verify(
-            DocumentReader(search, place.plan),
-            place.plan,
-            Wanted(SAMPLED, Range(), SEED),
-            horizon_s=place.settings.features.id_horizon_s,
-            lifetime_s=place.settings.redis.document_ttl_s,
-            now_ms=SystemClock().now_ms(),
-        )
 
 
 def verify_features(place: Place) -> Verification | None:
