@@ -31,8 +31,8 @@ from consumer.redrive_stream import StreamDelivery
 from consumer.search_command import parse_time
 from consumer.settings import Settings
 
-# Longer than any record of a stream can be old (365 days, the limit of its retention).
-_FOR_EVER_MS = 10 * 366 * 86_400_000
+# Beyond every age and every time in milliseconds since the epoch.
+_FOR_EVER_MS = 2**53
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +128,7 @@ def _list(box: LetterBox, arguments: argparse.Namespace) -> int:
     def waits(filed: Filed) -> bool:
         return bool(arguments.all) or filed.state is not State.SENT
 
-    found = box.find(_filter(arguments), waits, arguments.limit)
+    found = sorted(box.find(_filter(arguments), waits, arguments.limit), key=_order)
     letters = [each for each in found if isinstance(each, Filed)]
     if arguments.json:
         for each in letters:
@@ -192,7 +192,7 @@ def _select(box: LetterBox, arguments: argparse.Namespace) -> list[Found]:
         def waits(filed: Filed) -> bool:
             return bool(arguments.again) or filed.state is not State.SENT
 
-        return box.find(_filter(arguments), waits, arguments.limit)
+        return sorted(box.find(_filter(arguments), waits, arguments.limit), key=_order)
     found = {letter_id: box.find_one(letter_id) for letter_id in dict.fromkeys(arguments.id)}
     problems = [
         Problem("arguments", "ID", repr(letter_id), "the id of a dead letter, see redrive list")
@@ -201,7 +201,17 @@ def _select(box: LetterBox, arguments: argparse.Namespace) -> list[Found]:
     ]
     if problems:
         raise Misconfigured(problems)
-    return [each for each in found.values() if each is not None]
+    return sorted((each for each in found.values() if each is not None), key=_order)
+
+
+def _order(found: Found) -> tuple[int, str, int, int]:
+    """As the records arrived, so that features count them in their order; the unreadable last."""
+    if isinstance(found, Unreadable):
+        return _FOR_EVER_MS, found.place, 0, 0
+    letter = found.letter
+    position = letter.position
+    place = position.sequence_number, position.sub_sequence_number
+    return letter.arrival_ms, letter.shard_id, *place
 
 
 def _wishes(arguments: argparse.Namespace) -> Wishes:

@@ -15,7 +15,7 @@ from consumer.letters import Filed, Mark
 from consumer.redrive import Outcome, Result, obstacle
 from consumer.search_command import plain_lines
 
-_COLUMNS = ("arrived", "error", "state", "can be sent", "id")
+_COLUMNS = ("arrived", "error", "state", "payload", "id")
 _BORDER = 2
 _STEP = 500
 
@@ -46,7 +46,7 @@ def describe_letter(filed: Filed) -> Iterator[str]:
         "error": letter.error,
         "that is": letter.message,
         "state": str(filed.state),
-        "can be sent": _sendable(filed),
+        "payload": _payload(filed, detailed=True),
         "object": filed.place,
     }
     if filed.mark is not None:
@@ -75,7 +75,6 @@ def letter_fields(filed: Filed) -> dict[str, object]:
         "masked": letter.masked,
         "whole": letter.whole,
         "state": filed.state,
-        "sendable": obstacle(letter, letter.payload.encode()) is None,
         "object": filed.place,
     }
     if mark is not None:
@@ -161,14 +160,17 @@ def _cells(filed: Filed) -> tuple[str, ...]:
         format_time(letter.arrival_ms),
         printable(letter.error),
         str(filed.state),
-        "yes" if obstacle(letter, letter.payload.encode()) is None else "mend it",
+        _payload(filed),
         printable(letter.letter_id),
     )
 
 
-def _sendable(filed: Filed) -> str:
+def _payload(filed: Filed, *, detailed: bool = False) -> str:
+    """Whether the payload says all that the record did."""
     found = obstacle(filed.letter, filed.letter.payload.encode())
-    return "yes" if found is None else f"no: {found.detail}"
+    if found is None:
+        return "whole"
+    return f"{found.result}: {found.detail}" if detailed else str(found.result)
 
 
 def _mark(mark: Mark) -> str:

@@ -157,15 +157,17 @@ def test_letters_are_listed_by_what_is_asked(desk: Desk, capsysbinary: Output) -
     assert len(listed(capsysbinary, "--limit", "1")) == 1
 
 
-def test_a_list_for_a_person_says_what_can_be_sent(desk: Desk, capsysbinary: Output) -> None:
+def test_a_list_for_a_person_says_which_payloads_are_whole(
+    desk: Desk, capsysbinary: Output
+) -> None:
     letter = desk.reject(1, amount="x")
     masked = desk.reject(2, card_id="4111111111111111")
     assert main(["redrive", "list"]) == 0
     shown = capsysbinary.readouterr()
     lines = shown.out.decode().splitlines()
     assert [line.split()[-1] for line in lines[1:]] == [letter.letter_id, masked.letter_id]
-    assert "yes" in lines[1]
-    assert "mend it" in lines[2]
+    assert "whole" in lines[1]
+    assert "masked" in lines[2]
     assert shown.err == b"2 letters\n"
 
 

@@ -114,23 +114,20 @@ class S3LetterBox:
             marks |= set(list_keys(self._client, self._bucket, _mark_key(folder, letter_id)))
         letters = [key for key in names if not is_beside(key)]
         for start in range(0, len(letters), _AT_A_TIME):
-            for found in self._pool.map(self._read_object, letters[start : start + _AT_A_TIME]):
-                yield from self._with_marks(found, folder, marks)
+            batch = letters[start : start + _AT_A_TIME]
+            for found in self._pool.map(lambda key: self._read_object(key, marks), batch):
+                yield from found
 
-    def _read_object(self, key: str) -> Sequence[Found]:
+    def _read_object(self, key: str, marks: set[str]) -> Sequence[Found]:
+        """The letters in the object *key*, with those of *marks* that are theirs."""
         body = read_object(self._client, self._bucket, key)
         try:
-            return [Filed(letter, key) for letter in parse_letters(key, body)]
+            letters = [Filed(letter, key) for letter in parse_letters(key, body)]
         except Rejected as error:
             return [Unreadable(key, error.message)]
-
-    def _with_marks(self, found: Sequence[Found], folder: str, marks: set[str]) -> Iterator[Found]:
-        for each in found:
-            if isinstance(each, Unreadable):
-                yield each
-                continue
-            key = _mark_key(folder, each.letter.letter_id)
-            yield self._with_mark(each, key) if key in marks else each
+        folder = key.rpartition("/")[0] + "/"
+        named = [(each, _mark_key(folder, each.letter.letter_id)) for each in letters]
+        return [self._with_mark(each, mark) if mark in marks else each for each, mark in named]
 
     def _with_mark(self, filed: Filed, key: str) -> Found:
         with translated("get_object"):
