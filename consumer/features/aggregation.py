@@ -107,7 +107,9 @@ def _std(slot: int, _: int, scale: int, reply: Reply, __: Transaction | None) ->
     if not count:
         return 0.0
     squares = int(reply[slot + 2]) + int(reply[slot + 3]) * _LIMB
-    return round(sqrt(count * squares - total * total) / (count * scale), DECIMALS)
+    # Below 0 only where squares are kept for a part of the window, after an upgrade.
+    spread = max(count * squares - total * total, 0)
+    return round(sqrt(spread) / (count * scale), DECIMALS)
 
 
 def _frauds(_: int, frauds: int, __: int, reply: Reply, ___: Transaction | None) -> float:

@@ -46,7 +46,7 @@ local function period(time)
   return (time - time % PERIOD) / PERIOD
 end
 
-local function is_known(e, st, id)
+local function is_known(st, id)
   local low = period(st.newest - HORIZON)
   if st.hot ~= NEVER then
     for p = low < 0 and 0 or low, period(st.newest) do
@@ -54,7 +54,7 @@ local function is_known(e, st, id)
     end
     return false
   end
-  local from = e.head + 1
+  local from = st.ids_at
   local at = find(st.s, id, from, true)
   while at and at < st.peaks_at do
     if (at - from) % ID_BYTES == 0 and read(PERIOD_OF, st.s, at + 8) >= low then return true end
@@ -145,19 +145,13 @@ local function is_due(e, st, sections, rows)
   return false
 end
 
-local function lengths_of(e, sections)
-  local out = {}
-  for i = 1, #sections do out[i] = write(LENGTH, #sections[i] / e.widths[i]) end
-  return concat(out)
-end
-
 local function apply(e, st, id, t, amount, argument, latitude, longitude)
   local s = st.s
-  local ids = sub(s, e.head + 1, st.peaks_at - 1)
+  local ids = sub(s, st.ids_at, st.peaks_at - 1)
   local peaks = sub(s, st.peaks_at, st.peaks_at + st.peaks * PEAK_BYTES - 1)
   local sections = add_to_sections(e, st, t, amount, argument, latitude, longitude)
   local rows = add_row(e, st, sub(s, st.rows_at), t, amount)
-  if #e.max_windows > 0 then peaks = add_peak(e, st, peaks, st.peaks, t, amount) end
+  if e.maxima then peaks = add_peak(e, st, peaks, st.peaks, t, amount) end
   st.base = sub(s, BASE_AT, BASE_AT + e.width - 5)
   local hot = st.hot ~= NEVER
   if hot then
@@ -180,32 +174,28 @@ local function apply(e, st, id, t, amount, argument, latitude, longitude)
     end
     st.pending = 0
   end
-  st.ids, st.peaks = #ids / ID_BYTES, #peaks / PEAK_BYTES
-  st.peaks_at = e.head + 1 + #ids
-  st.s = write(HEAD, e.schema, st.hot == NEVER and 0 or 1, e.layout, st.newest, st.first, st.hot,
-    st.pending, st.ids, st.peaks) .. st.base .. lengths_of(e, sections) .. ids .. peaks ..
-    concat(sections) .. rows
-  for i = 1, #sections do st.lengths[i] = #sections[i] / e.widths[i] end
-  locate(e, st, st.lengths, st.peaks_at + #peaks)
+  assemble(e, st, ids, peaks, sections, rows)
+  if st.unlabelled then forget_labels(st) end
   call('SET', st.key, st.s, 'EX', TTL)
 end
 
 -- Argument: 8 bytes of id, time u32, amount u48, one byte that is 1 to apply; then, where
--- e.places, latitude and longitude, and a hash of 5 bytes for each field of e.tracks.
+-- e.placed, latitude and longitude, and a hash of 5 bytes for each field that is counted.
+-- Applied in the layout that is written, answered from the layout in use.
 local function observe(e, key, argument)
   if not read then open() end
   local t, amount, applies = read('<I4I6I1', argument, 9)
   local latitude, longitude = NOWHERE, NOWHERE
-  if e.places then latitude, longitude = read('<i4i4', argument, 20) end
+  if e.placed then latitude, longitude = read('<i4i4', argument, 20) end
   local s = call('GET', key)
   if not s and applies == 0 then return answer(e, nil, READ) end
-  local st, problem
+  local w, st, problem = written_by(e, s), nil, nil
   if s then
-    st, problem = parse(e, s)
+    st, problem = parse(w, s)
     if problem then return problem end
-    if st.hot ~= NEVER then need_whole_slot(key) end
+    if st.hot ~= NEVER or st.unlabelled then need_whole_slot(key) end
   else
-    st = begin(e, t)
+    st = begin(w, t)
   end
   st.key = key
   local newest = st.newest
@@ -215,17 +205,22 @@ local function observe(e, key, argument)
     at, status, own = settled, applies == 1 and LATE or READ, false
   elseif applies == 0 then
     status, own, since = READ, false, t >= newest and t - newest
-  elseif s and is_known(e, st, sub(argument, 1, 8)) then
+  elseif s and is_known(st, sub(argument, 1, 8)) then
     status, since = REPEATED, t > newest and t - newest
   else
     since = t >= newest and (s and t - newest or e.cap or 0)
   end
   local y, x, time
-  if e.places then
-    y, x, time = previous_place(st, e.places, at, latitude, longitude, status == REPEATED)
+  if e.places and w.places then
+    y, x, time = previous_place(st, w.places, at, latitude, longitude, status == REPEATED)
   end
   if status == APPLIED then
-    apply(e, st, sub(argument, 1, 8), t, amount, argument, latitude, longitude)
+    apply(w, st, sub(argument, 1, 8), t, amount, argument, latitude, longitude)
+  end
+  if w ~= e then
+    local pages = st.pages
+    st = parse(e, st.s)
+    st.key, st.pages = key, pages
   end
   return answer(e, st, status, at, own, since, y, x, time)
 end

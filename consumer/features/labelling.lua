@@ -1,6 +1,6 @@
 -- Labels: a fraud counts from the time of its transaction on.
 
-local LABEL, LABEL_PERIOD = '<I6>I4I4<I1I4', 604800
+local LABEL = '<I6>I4I4<I1I4'
 
 -- True when a label is newer than the one that is known: by time, then by name.
 local function is_newer(time, name, more, than, than_name, than_more)
@@ -28,23 +28,26 @@ local function label(e, key, argument)
   local t, time, name, more, fraud = read('<I4I6>I4I4<I1', argument, 9)
   local s = call('GET', key)
   if not s then return -1 end
-  local st, problem = parse(e, s)
+  local w = written_by(e, s)
+  if not w.labels then return -1 end
+  local st, problem = parse(w, s)
   if problem then return problem end
   need_whole_slot(key)
   st.key = key
   local id, states = sub(argument, 1, 8), key .. ':l:' .. (t - t % LABEL_PERIOD) / LABEL_PERIOD
-  local old, was, from = call('HGET', states, id), 0, t
+  local old, was, from = not st.unlabelled and call('HGET', states, id), 0, t
   if old then
     local than, than_name, than_more
     than, than_name, than_more, was, from = read(LABEL, old)
     if not is_newer(time, name, more, than, than_name, than_more) then return 0 end
   end
-  if from <= st.newest - HORIZON - e.kept then return -1 end
-  local i = upto(TIME, s, st.rows_at, st.width, 0, st.rows, from - 1)
+  if from <= st.newest - HORIZON - w.kept then return -1 end
+  local i = upto(TIME, st.s, st.rows_at, st.width, 0, st.rows, from - 1)
   if i == st.rows then return -1 end
   -- From the row on that counts the event, or the next one where it was not applied.
   if not old then from = row_time(st, i + 1) end
-  if fraud ~= was then add_fraud(e, st, i, fraud - was) end
+  if st.unlabelled then forget_labels(st) end
+  if fraud ~= was or st.unlabelled then add_fraud(w, st, i, fraud - was) end
   call('HSET', states, id, write(LABEL, time, name, more, fraud, from))
   call('EXPIRE', states, TTL)
   return 1

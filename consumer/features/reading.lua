@@ -123,7 +123,9 @@ end
 
 -- The newest boundary of rows not after x, and the oldest not before it, in the part
 -- of a hot entity that compacts at once. Grids nest and coarsen with age, so a multiple
--- of the grid at its own age was a boundary at every younger age too.
+-- of the grid at its own age was a boundary at every younger age too. No layout merges
+-- more coarsely than PAGED while there are pages; older boundaries are only asked for by
+-- windows that outlive the pages, and kept by every layout that has them.
 local function boundary_before(e, st, x)
   local grid, b = 0, x
   while true do
@@ -131,11 +133,13 @@ local function boundary_before(e, st, x)
     if wanted == grid then break end
     grid, b = wanted, x - x % wanted
   end
+  if st.upgraded and b <= st.upgraded then b = x - x % PAGED end
   return b < st.hot and st.hot or b
 end
 
 local function boundary_after(e, st, x)
   if x <= st.hot then return x end
+  if st.upgraded and x <= st.upgraded and st.newest - x < PAGES_KEPT then return x + (-x) % PAGED end
   return x + (-x) % grid_at(e.hot_ages, e.hot_grids, st.newest - x)
 end
 
@@ -230,6 +234,7 @@ local function read_pages(e, st, at, own, out)
 end
 
 local function answer(e, st, status, at, own, since, latitude, longitude, time)
+  if e.slots == 0 then return write(e.reply, status) end
   local out = {}
   if not st then
     for i = 1, e.slots do out[i] = 0 end

@@ -1,9 +1,9 @@
 -- The state of one entity: its bytes, its grids and the raw events of a hot one.
 -- docs/features-state.md describes the format and why every read is exact.
 --
--- The library is one text: the constants HORIZON, PERIOD, HOT_AFTER and TTL, then
--- state.lua, values.lua, places.lua, reading.lua, compaction.lua, applying.lua and
--- labelling.lua, then the registrations of each entity.
+-- The library is one text: the constants HORIZON, PERIOD, HOT_AFTER, TTL and PAGED, then
+-- state.lua, conversion.lua, values.lua, places.lua, reading.lua, compaction.lua,
+-- applying.lua and labelling.lua, then the registrations of each entity.
 --
 -- Times are whole seconds, money is minor units; counts are kept modulo 2^24 and sums
 -- modulo 2^48, so that only a window's own total has to fit.
@@ -12,8 +12,10 @@ local READ, APPLIED, REPEATED, LATE = 0, 1, 2, 3
 local NEVER = 4294967295
 
 -- The head: schema, flags, layout, newest, first, hot since, pending, ids, peaks; then the
--- base totals, then the lengths of the further sections.
+-- base totals, the lengths of the further sections, and with the flag UPGRADED the time
+-- up to which rows may be merged as another layout asks.
 local HEAD, BASE_AT = '<I1I1I2I4I4I4I1I2I2', 22
+local HOT, UPGRADED = 1, 2
 local TIME, LENGTH = '<I4', '<I2'
 -- A row is its time and totals: count and sum, then labelled frauds (where e.labels) and
 -- the sum of squares as two limbs of 48 bits (where e.squares).
@@ -82,16 +84,18 @@ local function locate(e, st, lengths, at)
   st.rows = (#st.s - at + 1) / e.width
 end
 
-local function parse(e, s)
-  local schema, _, layout, newest, first, hot, pending, ids, peaks = read(HEAD, s)
-  if schema ~= e.schema or layout ~= e.layout then
-    return nil, redis.error_reply('FRAUDSTREAM_STATE schema ' .. schema .. ' layout ' .. layout ..
-      ', expected schema ' .. e.schema .. ' layout ' .. e.layout)
+-- What the bytes of a state mean that was written in the layout of e.
+local function divide(e, s)
+  local _, flags, _, newest, first, hot, pending, ids, peaks = read(HEAD, s)
+  local ids_at, upgraded = e.head + 1, nil
+  if flags >= UPGRADED then
+    upgraded = read(TIME, s, ids_at)
+    ids_at = ids_at + 4
   end
-  local at = e.head + 1 + ids * ID_BYTES
+  local at = ids_at + ids * ID_BYTES
   local st = {
     s = s, newest = newest, first = first, hot = hot, pending = pending, ids = ids,
-    peaks = peaks, peaks_at = at, width = e.width,
+    peaks = peaks, ids_at = ids_at, peaks_at = at, width = e.width, upgraded = upgraded,
   }
   local lengths = {}
   for i = 1, #e.widths do lengths[i] = read(LENGTH, s, e.head - 1 + 2 * (i - #e.widths)) end
@@ -104,10 +108,28 @@ local function begin(e, t)
   for i = 1, #e.widths do lengths[i] = 0 end
   local st = {
     s = string.rep('\0', e.head), newest = -1, first = t, hot = NEVER, pending = 0, ids = 0,
-    peaks = 0, peaks_at = e.head + 1, width = e.width,
+    peaks = 0, ids_at = e.head + 1, peaks_at = e.head + 1, width = e.width,
   }
   locate(e, st, lengths, e.head + 1)
   return st
+end
+
+-- Write the state with these sections in the layout of e into st.s.
+local function assemble(e, st, ids, peaks, sections, rows)
+  local flags, upgraded, lengths, written = st.hot == NEVER and 0 or HOT, '', {}, {}
+  -- Later than that nothing is looked up in pages any more.
+  if st.upgraded and st.newest - st.upgraded > PAGES_KEPT then st.upgraded = nil end
+  if st.upgraded then flags, upgraded = flags + UPGRADED, write(TIME, st.upgraded) end
+  for i = 1, #sections do
+    lengths[i] = #sections[i] / e.widths[i]
+    written[i] = write(LENGTH, lengths[i])
+  end
+  st.ids, st.peaks = #ids / ID_BYTES, #peaks / PEAK_BYTES
+  st.ids_at = e.head + 1 + #upgraded
+  st.peaks_at = st.ids_at + #ids
+  st.s = write(HEAD, e.schema, flags, e.layout, st.newest, st.first, st.hot, st.pending, st.ids,
+    st.peaks) .. st.base .. concat(written) .. upgraded .. ids .. peaks .. concat(sections) .. rows
+  locate(e, st, lengths, st.peaks_at + #peaks)
 end
 
 -- Where the totals of everything up to and with the i-th row stand.

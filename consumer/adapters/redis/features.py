@@ -1,34 +1,28 @@
 """Entity state in Redis: one function call an entity, a chunk's calls in one pipeline."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from struct import Struct
 from typing import Any
 
 import redis
 
+from consumer.adapters.redis.arguments import NO_ID, Tails, event_argument, id_hash, label_argument
 from consumer.adapters.redis.cluster import Call, Servers
 from consumer.adapters.redis.connection import refuse_eviction, translated
+from consumer.adapters.redis.layouts import TEXT, LayoutRegistry
+from consumer.clock import Clock, SystemClock
 from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.features.aggregation import Reply
-from consumer.features.derived import coordinates
-from consumer.features.library import HOT_AFTER, build_library
-from consumer.features.plan import EntityPlan, Plan
-from consumer.model import Applied, Kind, LabelEffect, Observation, Transaction
+from consumer.features.layout import Standings
+from consumer.features.library import HOT_AFTER, Handler, Library, build_library
+from consumer.features.plan import Plan
+from consumer.model import Applied, Kind, LabelEffect, Observation
 from consumer.ports import Observe
 
 _STATUS = (Applied.READ, Applied.APPLIED, Applied.REPEATED, Applied.LATE)
-_NO_ID = bytes(8)
 _SCANS, _SCANNED = 20, 500
-_MAX_TIME_S = 2**32 - 2
-_MAX_AMOUNT_MINOR = 2**40 - 1
-# Sets our ids apart from any other use of the same hash; part of the state format.
-_PERSON = b"fraudstream/id/1"
-_VALUE_PERSON = b"fraudstream/v/1"
-_VALUE_BYTES = 5
-_NO_VALUE = bytes(_VALUE_BYTES)
-_PLACE = Struct("<ii")
 # How a server of a cluster refuses what need_whole_slot in state.lua asks, by its version.
 _MOVING = ("access a non local key", "during rehashing of the slot")
 
@@ -49,17 +43,37 @@ class RedisFeatureStore:
     *id_horizon_s* is the length of the once-only guarantee in event time. An entity with
     more than *hot_after* transactions within it keeps its ids and raw events in keys of
     its own; no value depends on that.
+
+    State that another plan left is converted as it is met. From its first ``observe`` or
+    ``label`` on a store counts as a living worker, until it is closed or silent for
+    minutes; while workers with another plan are alive too, it writes state as theirs was
+    written. A store that only reads is no worker and changes nothing.
     """
 
     def __init__(
-        self, client: redis.Redis, plan: Plan, *, id_horizon_s: int, hot_after: int = HOT_AFTER
+        self,
+        client: redis.Redis,
+        plan: Plan,
+        *,
+        id_horizon_s: int,
+        hot_after: int = HOT_AFTER,
+        clock: Clock | None = None,
     ) -> None:
         self._servers = Servers(client)
         self._plan = plan
-        self._library = build_library(plan, horizon_s=id_horizon_s, hot_after=hot_after)
+        self._horizon_s = id_horizon_s
+        self._hot_after = hot_after
+        self._library = self._build(Standings())
+        self._registry = LayoutRegistry(self._servers, plan, id_horizon_s, clock or SystemClock())
+        self._upgrading = False
         self._formats = tuple(Struct(f"<B{entity.slots}d") for entity in plan.entities)
         self._empty = tuple(entity.empty for entity in plan.entities)
         self._places = {entity.name: index for index, entity in enumerate(plan.entities)}
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether a former layout is still written, as workers with it are alive."""
+        return self._upgrading
 
     def prepare(self) -> None:
         """
@@ -72,6 +86,7 @@ class RedisFeatureStore:
             for primary in self._servers.primaries:
                 refuse_eviction(primary, "redis.features_url")
             try:
+                self._look()
                 self._load()
             except redis.ResponseError as error:
                 if "unknown command" not in str(error):
@@ -86,7 +101,10 @@ class RedisFeatureStore:
             self._servers.ping()
 
     def close(self) -> None:
-        """Close the connections to further primaries of a cluster."""
+        """Count as a worker no more; close the connections to further primaries of a cluster."""
+        # Where that fails, silence does it in a few minutes.
+        with suppress(redis.RedisError):
+            self._registry.leave()
         self._servers.close()
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
@@ -94,13 +112,17 @@ class RedisFeatureStore:
         Apply each request in order and return its feature vector.
 
         A transaction that lacks the key of an entity reads no events there and counts as
-        ``read``. Raises Unavailable, Misconfigured for state of another format, and
+        ``read``. Raises Unavailable, Misconfigured for state of an unknown layout, and
         ValueError for an amount outside 0 … 2⁴⁰-1 minor units, which decoding refuses.
         """
-        keys = [entity.key_of(r.transaction) for r in requests for entity in self._plan.entities]
+        if not self._registry.attending:
+            self._attend()
+        handlers = self._library.handlers
+        keys = [getattr(r.transaction, each.key) or None for r in requests for each in handlers]
         calls = self._calls(requests, keys)
         with translated():
             answers = iter(self._send(calls))
+        further = len(handlers) - len(self._empty)
         observations = []
         absent = iter(keys)
         for request in requests:
@@ -113,6 +135,9 @@ class RedisFeatureStore:
                     status, reply = self._unpack(index, next(answers))
                     replies.append(reply)
                     applied.append(status)
+            for _ in range(further):
+                if next(absent) is not None:
+                    next(answers)
             vector = self._plan.vector(request.transaction, request.time_s, replies)
             observations.append(Observation(vector, tuple(applied)))
         return observations
@@ -125,22 +150,25 @@ class RedisFeatureStore:
         the plan does not have.
         """
         index = self._places[entity]
-        plan = self._plan.entities[index]
-        nothing = _Tails(None).of(plan)
-        argument = _argument(_NO_ID, time_s, 0, applies=False) + nothing
-        call = _Call(self._library.functions[index], _state_key(entity, key), argument)
-        with translated():
-            (answer,) = self._send([call])
-        return self._plan.entity_values(index, self._unpack(index, answer)[1])
+        try:
+            return self._read(index, key, time_s)
+        except Misconfigured:
+            # A layout that became known after a store that only reads was opened.
+            before = self._library
+            if not self._registry.present:
+                with translated():
+                    self._look()
+            if self._library == before:
+                raise
+            return self._read(index, key, time_s)
 
     def verify(self) -> None:
         """
         Read one entity of each kind that is there, changing nothing.
 
-        State of other features, windows or another horizon would otherwise be refused
-        by a worker at its first record. Looks at some thousand keys of each primary; a
-        user who may not scan is not held up. Raises Unavailable, Misconfigured as
-        ``observe``.
+        State of another horizon or of a newer version would otherwise be refused by a
+        worker at its first record. Looks at some thousand keys of each primary; a user
+        who may not scan is not held up. Raises Unavailable, Misconfigured as ``observe``.
         """
         for entity in self._plan.entities:
             with translated():
@@ -173,37 +201,48 @@ class RedisFeatureStore:
         after that time, or none within what its windows reach, there is nothing to
         count it in. Raises Unavailable, and Misconfigured as ``observe``.
         """
+        if not self._registry.attending:
+            self._attend()
         calls = [call for effect in effects for call in self._label_calls(effect)]
-        with translated():
-            self._send(calls)
+        if calls:
+            with translated():
+                self._send(calls)
 
     def _label_calls(self, effect: LabelEffect) -> Iterator[_Call]:
-        functions = self._library.label_functions
-        for entity, function in zip(self._plan.entities, functions, strict=True):
-            key = effect.keys.get(entity.key)
-            if function is not None and key:
-                yield _Call(function, _state_key(entity.name, key), _label_argument(effect))
+        for handler in self._library.handlers:
+            key = effect.keys.get(handler.key)
+            if handler.label is not None and key:
+                yield _Call(handler.label, _state_key(handler.entity, key), label_argument(effect))
 
     def _calls(self, requests: Sequence[Observe], keys: Sequence[str | None]) -> list[_Call]:
         """Return the calls of every entity that a request names, in order."""
-        places = tuple(zip(self._plan.entities, self._library.functions, strict=True))
+        handlers: tuple[Handler, ...] = self._library.handlers
         remaining = iter(keys)
         calls = []
         for request in requests:
             transaction = request.transaction
-            argument = _argument(
-                _id_hash(transaction.transaction_id),
+            argument = event_argument(
+                id_hash(transaction.transaction_id),
                 request.time_s,
                 transaction.base_amount_minor,
                 applies=transaction.kind is Kind.PURCHASE,
             )
-            tails = _Tails(transaction)
-            for entity, function in places:
+            tails = Tails(transaction)
+            for handler in handlers:
                 key = next(remaining)
                 if key is not None:
-                    tail = tails.of(entity)
-                    calls.append(_Call(function, _state_key(entity.name, key), argument + tail))
+                    state, tail = _state_key(handler.entity, key), tails.of(handler.carried)
+                    calls.append(_Call(handler.observe, state, argument + tail))
         return calls
+
+    def _read(self, index: int, key: str, time_s: int) -> Mapping[str, float]:
+        handler = self._library.handlers[index]
+        tail = Tails(None).of(handler.carried)
+        argument = event_argument(NO_ID, time_s, 0, applies=False) + tail
+        call = _Call(handler.observe, _state_key(handler.entity, key), argument)
+        with translated():
+            (answer,) = self._send([call])
+        return self._plan.entity_values(index, self._unpack(index, answer)[1])
 
     def _send(self, calls: Sequence[_Call]) -> list[Any]:
         """
@@ -211,83 +250,65 @@ class RedisFeatureStore:
 
         A server loses its functions by a restart without persistence, FLUSHALL or a
         failover. A call that found none did nothing, and each is idempotent anyway.
+        The word that this worker is alive travels with them when it is time for it.
         """
-        answers = self._round_trip(calls)
+        beat = self._registry.beat()
+        answers = self._round_trip(calls, beat)
+        alive = None if beat is None else answers.pop()
         lost = [index for index, answer in enumerate(answers) if _is_lost(answer)]
         if lost:
             self._load()
             again = self._round_trip([calls[index] for index in lost])
             for index, answer in zip(lost, again, strict=True):
                 answers[index] = answer
-        return [_checked(answer) for answer in answers]
+        checked = [_checked(answer) for answer in answers]
+        if beat is not None and not self._registry.heard(alive):
+            self._attend()
+        return checked
 
-    def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
-        return self._servers.call(
-            [Call(each.key, ("FCALL", each.function, 1, each.key, each.argument)) for each in calls]
+    def _round_trip(self, calls: Sequence[_Call], beat: Call | None = None) -> list[Any]:
+        words = [
+            Call(each.key, ("FCALL", each.function, 1, each.key, each.argument)) for each in calls
+        ]
+        return self._servers.call([*words, beat] if beat is not None else words)
+
+    def _look(self) -> None:
+        """Learn what a store that only reads needs to know."""
+        standings, self._upgrading = self._registry.look()
+        self._library = self._build(standings)
+
+    def _attend(self) -> None:
+        """Count as a living worker, and take the library that fits who else is one."""
+        with translated():
+            try:
+                standings = self._registry.attend()
+            except redis.ResponseError as error:
+                if not _is_lost(error):
+                    raise
+                self._load()
+                standings = self._registry.attend()
+            self._upgrading = standings.upgrading
+            library = self._build(standings)
+            if library != self._library:
+                self._library = library
+                self._load()
+
+    def _build(self, standings: Standings) -> Library:
+        return build_library(
+            self._plan,
+            horizon_s=self._horizon_s,
+            hot_after=self._hot_after,
+            standings=standings,
         )
 
     def _load(self) -> None:
         for primary in self._servers.primaries:
-            primary.function_load(self._library.text, replace=True)
+            for text in (TEXT, self._library.text):
+                primary.function_load(text, replace=True)
 
     def _unpack(self, index: int, answer: bytes) -> tuple[Applied, Reply]:
         status, *values = self._formats[index].unpack(answer)
         return _STATUS[status], tuple(values)
-
-
-def _id_hash(transaction_id: str) -> bytes:
-    """Return 8 bytes that stand for an id in entity state: 1 collision in 10¹⁹ pairs."""
-    return blake2b(transaction_id.encode(), digest_size=8, person=_PERSON).digest()
-
-
-def _argument(id_hash: bytes, time_s: int, amount_minor: int, *, applies: bool) -> bytes:
-    """Pack id, time u32, amount u48 and 1 to apply. Times before 1970 count as 1970."""
-    if not 0 <= amount_minor <= _MAX_AMOUNT_MINOR:
-        message = f"an amount is 0 to {_MAX_AMOUNT_MINOR} minor units"
-        raise ValueError(message)
-    time = min(max(time_s, 0), _MAX_TIME_S).to_bytes(4, "little")
-    return id_hash + time + amount_minor.to_bytes(6, "little") + (b"\1" if applies else b"\0")
-
-
-def _label_argument(effect: LabelEffect) -> bytes:
-    """Pack id, event time u32, label time u48 (ms), what orders labels of one time, fraud."""
-    event = min(max(effect.event_time_s, 0), _MAX_TIME_S).to_bytes(4, "little")
-    told = max(effect.label_time_ms, 0).to_bytes(6, "little")
-    name = effect.label_id.encode()[:8].ljust(8, b"\0")
-    return _id_hash(effect.transaction_id) + event + told + name + bytes([effect.fraud])
-
-
-class _Tails:
-    """What an argument carries beside the event, as an entity keeps it; None: nothing."""
-
-    __slots__ = ("_hashes", "_transaction")
-
-    def __init__(self, transaction: Transaction | None) -> None:
-        self._transaction = transaction
-        self._hashes: dict[str, bytes] = {}
-
-    def of(self, entity: EntityPlan) -> bytes:
-        """Return the place and the hashes of the values that *entity* keeps."""
-        if not entity.places and not entity.distinct:
-            return b""
-        transaction = self._transaction
-        place = (
-            coordinates(None, None)
-            if transaction is None
-            else coordinates(transaction.latitude, transaction.longitude)
-        )
-        tail = _PLACE.pack(*place) if entity.places else b""
-        return tail + b"".join([self._hash(distinct.field) for distinct in entity.distinct])
-
-    def _hash(self, field: str) -> bytes:
-        value: str | None = getattr(self._transaction, field, None)
-        if not value:
-            return _NO_VALUE
-        known = self._hashes.get(field)
-        if known is None:
-            digest = blake2b(value.encode(), digest_size=_VALUE_BYTES, person=_VALUE_PERSON)
-            known = self._hashes[field] = digest.digest()
-        return known
 
 
 def _state_key(entity: str, key: str) -> str:
@@ -309,8 +330,9 @@ def _checked(answer: object) -> Any:
         raise Unavailable("redis", message) from answer
     found = message.partition("FRAUDSTREAM_STATE ")[2]
     expected = (
-        "state written by this plan, id horizon and version; upgrade this process, go back "
-        "to the former features and settings, or rebuild the state in an empty database"
+        "state of this plan or of one that this process knows, with this id horizon; upgrade "
+        "or restart this process, go back to the former settings, or rebuild the state in an "
+        "empty database"
     )
     problem = Problem("redis", "feature state", found, expected)
     raise Misconfigured([problem]) from answer

@@ -18,7 +18,7 @@ def test_the_library_and_its_functions_carry_the_hash_of_the_text() -> None:
     library = build_library(PLAN, horizon_s=90_000)
     assert re.fullmatch(r"fraudstream_[0-9a-f]{8}", library.name)
     assert library.text.startswith(f"#!lua name={library.name}\n")
-    assert library.functions == (f"{library.name}_card",)
+    assert [handler.observe for handler in library.handlers] == [f"{library.name}_card"]
     assert build_library(PLAN, horizon_s=90_000) == library
 
 
@@ -44,5 +44,5 @@ def test_an_entity_that_counts_labels_has_a_second_function() -> None:
         "fraud_rate, delay: 7d, windows: [1d]}",
     )
     library = build_library(parse_plan(text, source="p"), horizon_s=90_000)
-    assert library.label_functions == (f"{library.name}_card_label",)
-    assert build_library(PLAN, horizon_s=90_000).label_functions == (None,)
+    assert [handler.label for handler in library.handlers] == [f"{library.name}_card_label"]
+    assert [handler.label for handler in build_library(PLAN, horizon_s=90_000).handlers] == [None]
