@@ -29,6 +29,7 @@ from consumer.engine import Engine
 from consumer.errors import Problem, Unavailable
 from consumer.fault_trace import FaultTrace
 from consumer.feature_hash import FeatureHashWatch
+from consumer.features.plan import Plan
 from consumer.features.specification import load_plan
 from consumer.followers import follow
 from consumer.health import Probe
@@ -39,11 +40,13 @@ from consumer.java import find_java
 from consumer.labels import Labels
 from consumer.logs import configure, get_logger
 from consumer.metrics import Metrics
+from consumer.multilang import worker_id
 from consumer.orphan import leave_with_parent
 from consumer.outside import (
     Open,
     Stores,
     Surroundings,
+    build_accepted_rules,
     build_archives,
     build_bands_watch,
     build_client,
@@ -64,7 +67,9 @@ from consumer.preflight import (
     probe_endpoint,
 )
 from consumer.rules.book import RuleBook, WatchLimits
+from consumer.rules.keeping import Keeper
 from consumer.rules.source import RulePoller
+from consumer.rules.start import begin
 from consumer.scoring import Scorer
 from consumer.second_assessment import SecondAssessor, SecondDesk
 from consumer.settings import SHIPPED, Scoring, Settings
@@ -119,7 +124,10 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
         with findings.looking("AWS at aws.region or aws.endpoint_url, with these credentials"):
             findings.add(look(settings))
     with findings.looking():
-        build_rule_source(settings, plan).load()
+        if stores:
+            look_at_rules(settings, plan, stack)
+        else:
+            build_rule_source(settings, plan).load()
     scoring = settings.scoring
     fraud, anomaly = build_endpoints(settings, clock)
     named = [
@@ -144,6 +152,21 @@ def check(settings: Settings, stack: ExitStack) -> dict[str, Probe]:
             for _, name, endpoint in named
         },
     }
+
+
+def look_at_rules(settings: Settings, plan: Plan, stack: ExitStack) -> None:
+    """
+    See that workers have rules to start with, and say loudly where these are the last good copy.
+
+    Raises Misconfigured and Unavailable where there are none.
+    """
+    begun = begin(build_rule_source(settings, plan), build_accepted_rules(settings, stack))
+    if begun.copy is not None:
+        get_logger(__name__).error(
+            "rules or lists cannot be used: starting with the last good copy",
+            copy=begun.copy.place,
+            problems=[str(problem) for problem in begun.problems],
+        )
 
 
 def process(settings: Settings, protocol_out: BinaryIO) -> int:
@@ -288,16 +311,23 @@ def build_judge(around: Surroundings, bands: BandsWatch, stack: ExitStack) -> Ru
     """The rules in force and the thread that looks for others. As ``build_worker`` raises."""
     settings, telemetry = around.settings, around.telemetry
     source = build_rule_source(settings, around.plan)
+    store = build_accepted_rules(settings, stack)
+    begun = around.patience.call(partial(begin, source, store))
     limits = WatchLimits(settings.rules.decline_rise_limit, settings.rules.watch_transactions)
     book = RuleBook(
-        around.patience.call(source.load),
+        begun.rules,
         lambda: bands.policy,
         limits,
         telemetry,
         warming=settings.rules.warming,
     )
+    if begun.copy is not None:
+        telemetry.rules_refused(begun.problems)
+        telemetry.rules_restored(begun.copy)
+    book.compare(begun.before)
+    keeper = Keeper(store, worker_id(settings), around.clock, telemetry)
     poller = stack.enter_context(
-        closing(RulePoller(source, book, settings.rules.poll_s, telemetry))
+        closing(RulePoller(source, book, settings.rules.poll_s, telemetry, keeper))
     )
     poller.start()
     return book

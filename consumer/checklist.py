@@ -44,6 +44,7 @@ from consumer.features.specification import load_plan
 from consumer.inspection import dynamodb_address
 from consumer.java import find_java
 from consumer.outside import (
+    build_accepted_rules,
     build_archives,
     build_bands_watch,
     build_endpoints,
@@ -51,6 +52,8 @@ from consumer.outside import (
     build_stores,
 )
 from consumer.preflight import probe_endpoint
+from consumer.rules.source import RuleSource
+from consumer.rules.start import begin
 from consumer.settings import Settings
 
 _CONNECT_TIMEOUT_S = 2.0
@@ -115,9 +118,26 @@ class Checklist:
     def _rules(self) -> Sequence[Finding]:
         if self._plan is None:
             return []
-        rules = build_rule_source(self._settings, self._plan).load()
+        source = build_rule_source(self._settings, self._plan)
+        try:
+            rules = source.load()
+        except Misconfigured as error:
+            return [*from_problems("rules", error.problems), *self._last_good_rules(source)]
+        except Unavailable as error:
+            return [from_outage("rules", error, _AWS_REMEDY), *self._last_good_rules(source)]
         text = f"{len(rules.rules)} rules, {rules.mode}, hash {rules.specification.hash[:12]}…"
         return [Finding("rules", Level.OK, text)]
+
+    def _last_good_rules(self, source: RuleSource) -> list[Finding]:
+        """What a start would do without these rules, where there is a last good copy."""
+        try:
+            begun = begin(source, build_accepted_rules(self._settings, self._stack))
+        except (Misconfigured, Unavailable):
+            return [Finding("rules", Level.FAIL, "a start would refuse them", "correct them")]
+        if begun.copy is None:
+            return []
+        text = f"a start would decide by the {begun.copy.place}"
+        return [Finding("rules", Level.FAIL, text, "correct the rules, then look again")]
 
     def _archives(self) -> Sequence[Finding]:
         scoring = self._settings.scoring

@@ -36,6 +36,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     progress_age_s: float
     checkpoint_age_s: float
     millis_behind_latest: int | None = None
+    rules: str = ""
 
 
 class _Health(msgspec.Struct, frozen=True):

@@ -98,6 +98,7 @@ def describe(state: WorkerState, now_s: float) -> dict[str, object]:
         "progress_age_s": round(now_s - state.progress_s, 1),
         "checkpoint_age_s": checkpoint_age_s(state, now_s),
         "millis_behind_latest": state.millis_behind,
+        "rules": state.rules,
     }
 
 

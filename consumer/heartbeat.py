@@ -27,6 +27,7 @@ _SLOT_BYTES = 1024
 _HEAD = struct.Struct("<QII")  # generation, length, CRC-32 of the body
 _SUFFIX = ".state"
 _CAUSE_LIMIT = 400
+_NOTE_LIMIT = 120
 
 HELD = "held"
 """How the cause of a worker begins that must not be started again before somebody looked."""
@@ -51,6 +52,7 @@ class _Body(msgspec.Struct):
     waited_s: float = 0.0
     unsaved_since_s: float | None = None
     millis_behind: int | None = None
+    rules: str = ""
     cause: str = ""
 
 
@@ -64,8 +66,9 @@ class WorkerState:
     when finished records wait for a checkpoint (None when none wait), ``cause``
     why it decided to leave (empty when it did not). ``delivery`` and ``under_way``
     are the first and the last position of the delivery and of what of it is not
-    finished, Firehose included; empty when there is none. ``alive`` is false for
-    a process that is gone without having closed its file.
+    finished, Firehose included; empty when there is none. ``rules`` names those it
+    decides by where they are not the files'. ``alive`` is false for a process
+    that is gone without having closed its file.
     """
 
     path: Path
@@ -83,6 +86,7 @@ class WorkerState:
     waited_s: float = 0.0
     delivery: tuple[str, str] = ("", "")
     under_way: tuple[str, str] = ("", "")
+    rules: str = ""
 
     @property
     def moved_s(self) -> float:
@@ -148,6 +152,11 @@ class Heartbeat:
     def nothing_under_way(self) -> None:
         """Say that every record that was begun is finished."""
         self._body.under_way = ("", "")
+        self._write()
+
+    def rules(self, note: str) -> None:
+        """Say by which rules it decides where these are not those of the files; else empty."""
+        self._body.rules = note[:_NOTE_LIMIT]
         self._write()
 
     def progress(self, position: Position | None, millis_behind: int | None) -> None:
@@ -247,6 +256,7 @@ def _read(path: Path) -> WorkerState | None:
         waited_s=body.waited_s,
         delivery=body.delivery,
         under_way=body.under_way,
+        rules=body.rules,
     )
 
 

@@ -89,6 +89,9 @@ RULES_ACTIVE_SINCE = "fraudstream_rules_active_since_timestamp_seconds"
 FEATURES_WARMING = "fraudstream_features_warming"
 # New versions of rules or lists that were refused because something in them is wrong.
 RULES_REFUSED = "fraudstream_rules_refused_total"
+# Whether a worker decides by the last good copy of rules and lists, since those in the files cannot
+# be used: 1 while one does.
+RULES_RESTORED = "fraudstream_rules_restored"
 # Changes that lifted the share of declines past its limit and were put into shadow.
 RULES_TRIPPED = "fraudstream_rules_tripped_total"
 # Always 1; the labels name the versions.
@@ -179,6 +182,12 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self.rules_refused = Counter(RULES_REFUSED, "Broken versions of rules", registry=registry)
+        self.rules_restored = Gauge(
+            RULES_RESTORED,
+            "1 while the last good copy of the rules decides",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.rules_tripped = Counter(
             RULES_TRIPPED, "Changes of rules put into shadow", registry=registry
         )

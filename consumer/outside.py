@@ -18,6 +18,7 @@ from consumer.adapters import aws
 from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
+from consumer.adapters.redis.accepted_rules import RedisAcceptedRules
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.documents import RedisDocuments
@@ -208,6 +209,12 @@ def build_rule_source(settings: Settings, plan: Plan) -> RuleSource:
         catalogue,
         Mode(settings.rules.mode),
     )
+
+
+def build_accepted_rules(settings: Settings, stack: ExitStack) -> RedisAcceptedRules:
+    """The last good set of rules, beside the documents; *stack* closes it."""
+    client = open_redis(settings, settings.redis.documents_url, stack)
+    return stack.enter_context(closing(RedisAcceptedRules(client)))
 
 
 def build_lists_texts(settings: Settings) -> Texts:

@@ -1,17 +1,22 @@
 """``fraudstream rules``: check rules, try their examples, and see what they may use."""
 
 import argparse
+import getpass
+import socket
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import orjson
 
 from consumer import configuration
+from consumer.clock import SystemClock
 from consumer.errors import Misconfigured, Problem
 from consumer.features.specification import load_plan
-from consumer.outside import build_rule_source
+from consumer.outside import build_accepted_rules, build_rule_source
+from consumer.rules.accepted import copy_of, encode
 from consumer.rules.compilation import RuleSet
 from consumer.rules.examples import Finding, run_examples
 from consumer.rules.facts import Catalogue, Fact
@@ -24,6 +29,8 @@ _ACTIONS = {
     "test": "run the examples beside each rule",
     "fields": "every name that rules may use, with type, unit and an example",
     "show": "the rules with their versions, modes and outcomes, and which wait for features",
+    "accept": "keep them as the last good ones, also where they tripped; workers in which they "
+    "tripped take them over again",
 }
 
 
@@ -52,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         rules = source.load()
         if arguments.action == "test":
             return _test(source, settings, arguments)
+        if arguments.action == "accept":
+            return _accept(rules, settings, arguments)
     except Misconfigured as error:
         return _refuse(error.problems, arguments)
     if arguments.action == "lint":
@@ -83,6 +92,24 @@ def _test(source: RuleSource, settings: Settings, arguments: argparse.Namespace)
     }
     _say(shown, lines, arguments)
     return 1 if bad else 0
+
+
+def _accept(rules: RuleSet, settings: Settings, arguments: argparse.Namespace) -> int:
+    copy = copy_of(rules, SystemClock().now_ms(), _who(), by_hand=True)
+    if copy is None:
+        found, expected = "a card number in it", "a token, or nothing: a copy of it lies in Redis"
+        return _refuse(
+            [Problem(rules.specification.source, "the file", found, expected)], arguments
+        )
+    with ExitStack() as stack:
+        build_accepted_rules(settings, stack).accept(copy.version, encode(copy))
+    kept = "with their lists" if copy.lists is not None else "without the lists, being too large"
+    shown = {"version": copy.version, "by": copy.by, "lists": copy.lists is not None}
+    return _say(shown, [f"accepted {copy.version} as the last good ones, {kept}"], arguments)
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _finding_line(finding: Finding) -> str:

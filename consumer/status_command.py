@@ -129,6 +129,11 @@ def render(status: Status) -> list[str]:
     lines = plain_lines([_COLUMNS, *rows]) if rows else []
     for daemon in status.daemons:
         lines += ["", *_daemon_lines(daemon)]
+        lines += [
+            f"NOTE  {each.shard}: decides by the {printable(each.rules)}; the log says why"
+            for each in daemon.workers
+            if each.rules
+        ]
     waiting = warming_lines(status.warming)
     lines += ["", *map(printable, waiting)] if waiting else []
     if status.problems:

@@ -27,6 +27,7 @@ from consumer.model import (
     ShardId,
     Stored,
 )
+from consumer.rules.accepted import Accepted
 from consumer.rules.compilation import RuleSet
 from consumer.stages import WAITING
 
@@ -227,6 +228,8 @@ class WorkerTelemetry:
             metrics.rules_info.labels(self._rules).set(0)
         metrics.rules_info.labels(version).set(1)
         metrics.rules_active_since.set(self._clock.now_ms() / 1000)
+        metrics.rules_restored.set(0)
+        self._heartbeat.rules("")
         self._rules = version
         self._log.info(
             "rules taken over",
@@ -235,6 +238,24 @@ class WorkerTelemetry:
             mode=str(rules.mode),
             versions=[f"{each.rule.rule_id}@{each.rule.version}" for each in rules.rules],
         )
+
+    def rules_restored(self, copy: Accepted) -> None:
+        """The files could not be used at the start; *copy* decides instead."""
+        self._metrics.rules_restored.set(1)
+        self._heartbeat.rules(copy.place)
+        self._log.error("deciding by the last good copy of the rules", copy=copy.place)
+
+    def rules_kept(self, accepted: Accepted) -> None:
+        """A set is the last good one now."""
+        self._log.info(
+            "rules kept as the last good ones",
+            rules=accepted.version,
+            lists="whole" if accepted.lists is not None else "too large: their hash alone",
+        )
+
+    def rules_not_kept(self, version: str, cause: str) -> None:
+        """The set *version* decides, and a start with broken files would not have it."""
+        self._log.warning("rules not kept as the last good ones", rules=version, cause=cause)
 
     def rules_refused(self, problems: Sequence[Problem]) -> None:
         """A new version of rules or lists is broken; those in force stay."""

@@ -8,6 +8,7 @@ import yaml
 from consumer.decision import Policy, build_policy
 from consumer.errors import Problem, Unavailable
 from consumer.model import Scores
+from consumer.rules.accepted import Accepted
 from consumer.rules.book import RuleBook, WatchLimits
 from consumer.rules.cel import Type
 from consumer.rules.compilation import RuleSet, compile_rules
@@ -75,6 +76,7 @@ class KeptRuleNews:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.kept: list[Accepted] = []
 
     def rules_active(self, rules: RuleSet) -> None:
         ids = [each.rule.rule_id for each in rules.rules]
@@ -86,15 +88,25 @@ class KeptRuleNews:
     def rules_refused(self, problems: Sequence[Problem]) -> None:
         self.told.append(f"refused {len(problems)}")
 
+    def rules_kept(self, accepted: Accepted) -> None:
+        self.kept.append(accepted)
+
+    def rules_not_kept(self, version: str, cause: str) -> None:
+        self.told.append(f"not kept: {cause}")
+
     def rules_unreachable(self, error: Unavailable) -> None:
         self.told.append(f"unreachable {error.dependency}")
 
 
 def a_book(
-    *rules: dict[str, Any], share: float = 0.1, window: int = 10, news: KeptRuleNews | None = None
+    *rules: dict[str, Any],
+    active: RuleSet | None = None,
+    share: float = 0.1,
+    window: int = 10,
+    news: KeptRuleNews | None = None,
 ) -> RuleBook:
     telemetry = news or KeptRuleNews()
-    return RuleBook(a_set(*rules), a_policy, WatchLimits(share, window), telemetry)
+    return RuleBook(active or a_set(*rules), a_policy, WatchLimits(share, window), telemetry)
 
 
 def a_policy() -> Policy:

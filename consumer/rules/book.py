@@ -9,6 +9,7 @@ from consumer.decision import Policy, decide
 from consumer.model import Decision, Outcome, Ruled
 from consumer.rules.compilation import RuleSet
 from consumer.rules.facts import Case
+from consumer.rules.specification import Mode
 from consumer.rules.watch import DeclineWatch, Verdict
 
 
@@ -32,12 +33,27 @@ class WatchLimits:
     window: int
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of *rules*: good, or where ``former`` decides again, tripped."""
+
+    rules: RuleSet
+    former: RuleSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    rules: RuleSet
+    watched: bool
+
+
 class RuleBook:
     """
     Decides by the rules in force.
 
-    Used by one thread, except for ``offer`` and ``look``, which others may call: an offered set
-    takes over at the next ``turn``, so that a chunk is decided by one set.
+    Used by one thread, except for ``offer``, ``look``, ``tripped`` and ``judged``, which others
+    may use: an offered set takes over at the next ``turn``, so that a chunk is decided by one
+    set. ``judged`` is what became of each set, to be taken from there.
     """
 
     def __init__(
@@ -62,7 +78,8 @@ class RuleBook:
         self._before: RuleSet | None = None
         self._watch: DeclineWatch | None = None
         self._tripped: RuleSet | None = None
-        self._offered: SimpleQueue[RuleSet] = SimpleQueue()
+        self._offered: SimpleQueue[_Offer] = SimpleQueue()
+        self.judged: SimpleQueue[Judged] = SimpleQueue()
         telemetry.rules_active(rules)
 
     @property
@@ -70,9 +87,18 @@ class RuleBook:
         """The set that decides."""
         return self._active
 
-    def offer(self, rules: RuleSet) -> None:
-        """Let *rules* take over at the next turn."""
-        self._offered.put(rules)
+    @property
+    def tripped(self) -> RuleSet | None:
+        """The set that tripped and is in shadow until another one is offered."""
+        return self._tripped
+
+    def compare(self, before: RuleSet | None) -> None:
+        """Watch the set in force as a change from *before*; without one it counts as good."""
+        self._begin(before)
+
+    def offer(self, rules: RuleSet, *, watched: bool = True) -> None:
+        """Let *rules* take over at the next turn; not *watched*, they count as good at once."""
+        self._offered.put(_Offer(rules, watched))
 
     def turn(self) -> None:
         """Take over what was offered, and the policy of now. Called between chunks."""
@@ -83,9 +109,11 @@ class RuleBook:
                 offered = self._offered.get_nowait()
         except Empty:
             return
-        self._before, self._active, self._tripped = self._active, offered, None
-        self._watch = DeclineWatch(self._limits.share, self._limits.window)
-        self._telemetry.rules_active(offered)
+        # A set that is still watched has not shown yet that it can be gone back to.
+        before = self._before if self._watch is not None else self._active
+        self._active, self._tripped = offered.rules, None
+        self._telemetry.rules_active(self._active)
+        self._begin(before if offered.watched else None)
 
     def decide(self, case: Case) -> tuple[Decision, Ruled]:
         """Decide *case* by the rules in force; what others say of it is recorded as shadow."""
@@ -109,6 +137,15 @@ class RuleBook:
     def _trusted(self, case: Case) -> Case:
         return replace(case, warming=frozenset()) if self._trusts_all and case.warming else case
 
+    def _begin(self, before: RuleSet | None) -> None:
+        """Compare with *before* where there is one and the set in force can decline at all."""
+        if before is None or self._active.mode is not Mode.LIVE:
+            self._before = self._watch = None
+            self.judged.put(Judged(self._active))
+            return
+        self._before = before
+        self._watch = DeclineWatch(self._limits.share, self._limits.window)
+
     def _note(self, watch: DeclineWatch, now: Decision, before: Decision) -> None:
         verdict = watch.note(
             declined_now=now.outcome is Outcome.DECLINE,
@@ -120,6 +157,9 @@ class RuleBook:
             self._tripped, self._active = self._active, self._before
             self._telemetry.rules_tripped(self._tripped, watch.lifted, watch.seen)
             self._telemetry.rules_active(self._active)
+            self.judged.put(Judged(self._tripped, self._active))
+        else:
+            self.judged.put(Judged(self._active))
         self._before = self._watch = None
 
     def _decide(self, case: Case, ruled: Ruled) -> Decision:

@@ -9,6 +9,7 @@ from consumer.ports import Texts
 from consumer.rules.book import RuleBook
 from consumer.rules.compilation import RuleSet, compile_rules
 from consumer.rules.facts import Catalogue
+from consumer.rules.keeping import Keeper
 from consumer.rules.lists import SUFFIX, Entry, Lists, build_lists, parse_list
 from consumer.rules.specification import Mode, Specification, parse_rules
 
@@ -46,6 +47,11 @@ class RuleSource:
         """The names that the rules may use."""
         return self._catalogue
 
+    @property
+    def mode(self) -> Mode:
+        """The mode of the settings."""
+        return self._mode
+
     def changed(self) -> bool:
         """Whether there is another version than at the last ``load``. Raises Unavailable."""
         return (self._rules.versions(), self._lists.versions()) != self._loaded
@@ -75,6 +81,17 @@ class RuleSource:
         if specification is None or problems:
             raise Misconfigured(problems)
         return specification, build_lists({name: listed.values() for name, listed in lists.items()})
+
+    def read_lists(self) -> Lists | None:
+        """Read the lists alone; None where one is broken or they cannot be reached."""
+        problems: list[Problem] = []
+        try:
+            lists = read_lists(self._lists, problems)
+        except Unavailable:
+            return None
+        if problems:
+            return None
+        return build_lists({name: listed.values() for name, listed in lists.items()})
 
     def _read_rules(self, problems: list[Problem]) -> Specification | None:
         place = self._rules.place
@@ -112,12 +129,19 @@ class RulePoller:
     """
     Looks for other rules or lists every *interval_s*, in a thread of its own.
 
-    A worker never waits for S3 on the way of a transaction; ``close`` ends the thread.
+    A worker never waits for S3 or the store of good sets on the way of a transaction;
+    ``close`` ends the thread.
     """
 
     def __init__(
-        self, source: RuleSource, book: RuleBook, interval_s: float, telemetry: PollTelemetry
+        self,
+        source: RuleSource,
+        book: RuleBook,
+        interval_s: float,
+        telemetry: PollTelemetry,
+        keeper: Keeper,
     ) -> None:
+        self._keeper = keeper
         self._source = source
         self._book = book
         self._interval_s = interval_s
@@ -136,15 +160,24 @@ class RulePoller:
             self._thread.join()
 
     def poll(self) -> None:
-        """Offer what changed to the book. Never raises for what is broken or cannot be read."""
+        """
+        Store what became of sets, and offer the book what changed.
+
+        Never raises for what is broken or cannot be read.
+        """
+        self._keeper.note(self._book.judged)
         try:
             if self._source.changed():
                 self._book.offer(self._source.load())
+            elif (tripped := self._book.tripped) and self._keeper.is_accepted(tripped):
+                self._book.offer(tripped, watched=False)
         except Misconfigured as error:
             self._telemetry.rules_refused(error.problems)
         except Unavailable as error:
             self._telemetry.rules_unreachable(error)
 
     def _run(self) -> None:
+        self._keeper.note(self._book.judged)
         while not self._ended.wait(self._interval_s):
             self.poll()
+        self._keeper.note(self._book.judged)

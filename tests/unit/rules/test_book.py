@@ -6,7 +6,10 @@ import yaml
 
 from consumer.model import Outcome
 from consumer.rules.book import RuleBook
+from consumer.rules.keeping import Keeper
 from consumer.rules.source import RulePoller, RuleSource
+from tests.fakes.accepted_rules import FakeAcceptedRules
+from tests.fakes.clock import FakeClock
 from tests.fakes.texts import FakeTexts
 from tests.rulebook import CATALOGUE, KeptRuleNews, a_book, a_case, a_rule, a_set
 
@@ -105,7 +108,9 @@ class Place:
         self.book.offer(self.source.load())
         self.book.turn()
         self.news.told.clear()
-        self.poller = RulePoller(self.source, self.book, 0.001, self.news)
+        self.store = FakeAcceptedRules()
+        self.keeper = Keeper(self.store, "worker", FakeClock(), self.news)
+        self.poller = RulePoller(self.source, self.book, 0.001, self.news, self.keeper)
 
     def poll(self) -> list[str]:
         self.poller.poll()
@@ -185,7 +190,8 @@ def test_an_outage_while_reading_leaves_the_change_to_the_next_look() -> None:
         Breaking("rules.yaml", rules__yaml=text_of(EVERY)), FakeTexts("lists"), CATALOGUE
     )
     book = a_book(news=news)
-    poller = RulePoller(source, book, 1.0, news)
+    keeper = Keeper(FakeAcceptedRules(), "worker", FakeClock(), news)
+    poller = RulePoller(source, book, 1.0, news, keeper)
     poller.poll()
     poller.poll()
     book.turn()
@@ -202,8 +208,8 @@ def test_the_thread_looks_by_itself_until_it_is_closed() -> None:
             return super().versions()
 
     source = RuleSource(Looking("rules.yaml", rules__yaml=text_of(EVERY)), place.lists, CATALOGUE)
-    poller = RulePoller(source, place.book, 0.001, place.news)
+    poller = RulePoller(source, place.book, 0.001, place.news, place.keeper)
     poller.start()
     assert looked.wait(10)
     poller.close()
-    RulePoller(source, place.book, 1.0, place.news).close()
+    RulePoller(source, place.book, 1.0, place.news, place.keeper).close()
