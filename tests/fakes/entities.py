@@ -34,6 +34,8 @@ class FakeEntities:
     and may raise; ``fail`` makes the next calls unavailable.
     """
 
+    tells_labels = True
+
     def __init__(
         self,
         fields: Sequence[str] = ("card_id",),

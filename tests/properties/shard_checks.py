@@ -83,8 +83,9 @@ class Checks:
         self._looked = looked
         expected = recompute(world.counted)
         frauds = recount(world.effects)
-        for entity in world.entities.state.keys() | expected.keys() | frauds.keys():
-            state = world.entities.state.get(entity, Counters())
+        states = world.entities.state
+        for entity in states.keys() | expected.keys() | frauds.keys():
+            state = states.get(entity, Counters())
             found = (state.count, state.sum_minor, state.frauds)
             assert found == (*expected.get(entity, (0, 0)), frauds.get(entity, 0)), entity
 
@@ -138,7 +139,7 @@ class Checks:
         stored = self._parsed.get(label.transaction_id)
         if stored is None or stored["transaction"]["kind"] != Kind.PURCHASE:
             return
-        if self._was_stale([entry]):
+        if self._was_stale([entry]) or not self._world.entities.tells_labels:
             return
         if not any(self._is_passed(each) for each in self._deciding(stored)):
             return
@@ -162,6 +163,8 @@ class Checks:
     def _labels_in_entities(self) -> None:
         """The label of each document is the one that its entities count."""
         world = self._world
+        if not world.entities.tells_labels:
+            return
         for document in map(orjson.loads, world.documents.documents.values()):
             label, name = document.get("label"), document["transaction_id"]
             if label is None or document["transaction"]["kind"] != Kind.PURCHASE:

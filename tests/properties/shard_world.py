@@ -1,6 +1,6 @@
 """Everything around the workers of a shard: the KCL, the stores and Firehose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
@@ -35,7 +35,7 @@ from consumer.worker import Worker, WorkerParts
 from tests.fakes.clock import FakeClock
 from tests.fakes.dead_letters import FakeDeadLetters
 from tests.fakes.documents import FakeDocuments
-from tests.fakes.entities import FakeEntities
+from tests.fakes.entities import Counters, FakeEntities
 from tests.properties.shard_stream import RULES, Shard, Stream
 from tests.properties.unreliable import (
     Fuse,
@@ -55,17 +55,25 @@ PATIENCE_S = 5.0
 
 
 class Entities(FeatureStore, FeatureLabels, Protocol):
-    """A feature store with its side for labels."""
+    """A feature store with its side for labels, that can be looked into."""
+
+    tells_labels: bool
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def state(self) -> Mapping[tuple[str, str], Counters]: ...
 
 
 class Documents(Protocol):
     """A document store that can be looked into."""
 
     @property
-    def documents(self) -> dict[str, bytes]: ...
+    def documents(self) -> Mapping[str, bytes]: ...
 
     @property
-    def waiting(self) -> dict[str, bytes]: ...
+    def waiting(self) -> Mapping[str, bytes]: ...
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]: ...
 
@@ -76,16 +84,13 @@ class Documents(Protocol):
 class Protections:
     """What keeps the guarantees; a test may exchange one for something that does not."""
 
-    entities: Callable[["Before"], FakeEntities] = lambda before: FakeEntities(
-        FIELDS, HORIZON_S, before
+    entities: Callable[["World"], Entities] = lambda world: FakeEntities(
+        FIELDS, HORIZON_S, world.before_effect
     )
-    documents: Callable[[DocumentFormat], FakeDocuments] = FakeDocuments
+    documents: Callable[[DocumentFormat], Documents] = FakeDocuments
     letters: Callable[[], FakeDeadLetters] = FakeDeadLetters
     sink: Callable[[DecisionSink], DecisionSink] = lambda sink: sink
     worker: Callable[[WorkerParts, WorkerSettings], Worker] = Worker
-
-
-Before = Callable[[str, Observe | LabelEffect], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ class World:
         self.protections, self.chunk_size = protections, chunk_size
         self.counted: list[Counted] = []
         self.effects: list[tuple[str, LabelEffect]] = []
-        self.entities = protections.entities(self._before)
+        self.entities = protections.entities(self)
         form = DocumentFormat(self.entities.names, "f" * 64, "EUR")
         self.documents = protections.documents(form)
         self.letters = protections.letters()
@@ -186,9 +191,13 @@ class World:
         self.tolerant = False
         self.rows_of_the_dead_arrive = False
 
-    def _before(self, name: str, effect: Observe | LabelEffect) -> None:
+    def before_effect(self, name: str, effect: Observe | LabelEffect) -> None:
         """Note what reaches entity state, unless it does not come to that."""
         self.fuse.boundary("redis")
+        self.note(name, effect)
+
+    def note(self, name: str, effect: Observe | LabelEffect) -> None:
+        """Note what reaches the state of the entity that the field *name* keys."""
         if isinstance(effect, LabelEffect):
             self.effects.append((name, effect))
             return

@@ -5,17 +5,20 @@ The first test explores; the others exchange one protection each for something t
 not protect, and the machine has to find out: a check that cannot fail proves nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from consumer.document import build_document
+from consumer.adapters.redis.connection import connect
+from consumer.document import DocumentFormat, build_document
+from consumer.local.redis_server import RedisServer
 from consumer.model import (
     Applied,
     Assessment,
@@ -36,7 +39,8 @@ from tests.examples import examples
 from tests.fakes.dead_letters import FakeDeadLetters
 from tests.fakes.documents import FakeDocuments
 from tests.fakes.entities import Counters, FakeEntities
-from tests.properties.shard_world import FIELDS, Protections
+from tests.properties.real_stores import RedisEntities, SeenDocuments
+from tests.properties.shard_world import FIELDS, Protections, World
 from tests.properties.worker_machine import WorkerMachine
 
 STEPS = 40
@@ -60,6 +64,25 @@ def test_no_order_of_events_breaks_a_guarantee() -> None:
 
 # So that Hypothesis counts what it ran in its statistics.
 test_no_order_of_events_breaks_a_guarantee.is_hypothesis_test = True  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with RedisServer(directory=tmp_path_factory.mktemp("redis")) as server:
+        client = connect(server.url, connect_timeout_s=2, timeout_s=10)
+        yield client
+        client.close()
+
+
+def test_no_order_of_events_breaks_a_guarantee_on_a_real_redis(client: redis.Redis) -> None:
+    def entities(world: World) -> RedisEntities:
+        client.flushall()
+        return RedisEntities(client, world)
+
+    def documents(form: DocumentFormat) -> SeenDocuments:
+        return SeenDocuments(client, form)
+
+    explore(Protections(entities=entities, documents=documents), max_examples=examples(20))
 
 
 class Forgetful(FakeEntities):
@@ -201,9 +224,12 @@ class EarlyWorker(Worker):
 @pytest.mark.parametrize(
     ("protections", "found"),
     [
-        (Protections(entities=lambda before: Forgetful(FIELDS, before=before)), "card_|merchant_"),
         (
-            Protections(entities=lambda before: AddingLabels(FIELDS, before=before)),
+            Protections(entities=lambda world: Forgetful(FIELDS, before=world.before_effect)),
+            "card_|merchant_",
+        ),
+        (
+            Protections(entities=lambda world: AddingLabels(FIELDS, before=world.before_effect)),
             "card_|merchant_",
         ),
         (Protections(documents=NewestDecision), "document changed|differs"),
@@ -215,7 +241,7 @@ class EarlyWorker(Worker):
         (Protections(letters=CountedLetters), r"Entry\(|conflict without"),
         (Protections(letters=LostLetters), "without its letter"),
         (Protections(sink=EagerSink), "without acknowledgement"),
-        (Protections(worker=HastyWorker), "without acknowledgement"),
+        (Protections(worker=HastyWorker), "without acknowledgement|checkpoint"),
         (Protections(worker=EagerWorker), "without acknowledgement"),
         (Protections(worker=EarlyWorker), "checkpoint passed|without acknowledgement"),
     ],

@@ -242,7 +242,8 @@ class WorkerMachine(RuleBasedStateMachine):
             assert world.deliver(healed, 7)
         assert world.call(healed, healed.worker.shutdown_requested)
         newest = [entry.position for entry in healed.shard.entries]
-        assert healed.shard.checkpoint == (newest[-1] if newest else None)
+        last = newest[-1] if newest else None
+        assert healed.shard.checkpoint == last, "all is done, and the checkpoint elsewhere"
         self.checks.check_final()
 
     def _all_delivered(self) -> bool:
