@@ -286,7 +286,7 @@ def build_parts(
         engine=engine,
         labels=Labels(
             outside.documents,
-            features=outside.feature_labels if plan.reads_labels else None,
+            features=outside.feature_labels,
             patience=patience,
             lifetime_ms=settings.redis.document_ttl_s * 1000,
         ),

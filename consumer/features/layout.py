@@ -157,17 +157,20 @@ class Standings:
     The layouts of each entity of a plan by its name, and of those that only other living
     workers have, whose states are kept for them in the layout *written* there.
 
-    ``lifetime_s`` is that of the states of whoever keeps them longest.
+    ``lifetime_s`` is that of the states of whoever keeps them longest; ``settled``, whether
+    every worker knows what is written now.
     """
 
     own: Mapping[str, Standing] = field(default_factory=dict)
     others: Mapping[str, Standing] = field(default_factory=dict)
     lifetime_s: int = 0
+    settled: bool = True
 
     @property
     def upgrading(self) -> bool:
-        """Whether a former layout is still written."""
-        return any(standing.written is not None for standing in self.own.values())
+        """Whether someone still writes a former layout."""
+        former = any(standing.written is not None for standing in self.own.values())
+        return former or not self.settled
 
 
 def _pairs(tiers: Tiers) -> list[tuple[int, int]]:

@@ -163,6 +163,30 @@ def test_two_plans_write_one_state_until_the_former_ends(workers: Workers) -> No
     assert new.observe([request(3)])[0].applied == (Applied.REPEATED,) * 3
 
 
+def test_an_upgrade_ends_when_every_worker_knows(workers: Workers) -> None:
+    former = workers.start(PLANS["A"])
+    observe(former, 1)
+    one, other = workers.start(PLANS["B"]), workers.start(PLANS["B"])
+    observe(one, 2)
+    observe(other, 3)
+    former.close()
+    workers.wait(11)
+    assert observe(one, 4)["count_1h"] == 4
+    layout = layout_of(workers.client)
+    assert is_upgrading(one)
+    observe(one, 5)
+    assert layout_of(workers.client) != layout
+    observe(other, 6, card="unseen")
+    assert layout_of(workers.client, "f:{card:unseen}") == layout
+    assert not is_upgrading(other)
+    assert observe(other, 7)["max_1h"] == 12.5
+    workers.wait(11)
+    observe(one, 8)
+    assert not is_upgrading(one)
+    assert observe(one, 9, card="unseen")["count_1h"] == 2
+    assert layout_of(workers.client, "f:{card:unseen}") == layout_of(workers.client)
+
+
 def test_an_entity_that_only_the_new_plan_has_is_counted_by_both(workers: Workers) -> None:
     former = workers.start(PLANS["A"])
     observe(former, 1)

@@ -72,7 +72,7 @@ class RedisFeatureStore:
 
     @property
     def upgrading(self) -> bool:
-        """Whether a former layout is still written, as workers with it are alive."""
+        """Whether a former layout is still written, by this worker or by one with the same plan."""
         return self._upgrading
 
     def prepare(self) -> None:

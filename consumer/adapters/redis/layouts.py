@@ -8,7 +8,8 @@ One hash, ``fraudstream:layouts``, on the server of the features:
                               when a worker had it last (s), how long its states live (s)
     active:<entity>           the number of the layout that is written
     generation                how many times that changed
-    worker:<id>               until when the worker counts as alive (s), entity=number …
+    worker:<id>               until when the worker counts as alive (s), then of each entity
+                              entity=number/active, the active one being what it writes
 
 A worker attends before its first record and then every few seconds with a chunk's own
 calls. Its layout becomes the active one in the moment when no living worker has another.
@@ -41,8 +42,10 @@ local KEPT = 86400
 -- Arguments: the worker, for how many seconds it is alive now (0: not any more), 1 to get
 -- the whole registry; then of each entity its name, the number that its layout would
 -- have, the description of that, and the lifetime of a state in seconds.
--- Returns a line entity=number/active for each of them and =/active for each entity that
--- other workers alone have; then the registry, field and value by turns.
+-- Returns a line entity=number/active for each of them, which ends in /waits while another
+-- worker writes what was active before, and entity=/active for each entity that other
+-- workers alone have; then the registry, field and value by turns.
+-- Who gets the whole registry is taken at his word to write what is active from then on.
 local function attend(keys, args)
   local registry, worker, present = keys[1], args[1], tonumber(args[2])
   local call, match = redis.call, string.match
@@ -58,16 +61,16 @@ local function attend(keys, args)
   local flat = call('HGETALL', registry)
   for i = 1, #flat, 2 do known[flat[i]] = flat[i + 1] end
 
-  local held = {}
+  local held, writes = {}, {}
   for field, value in pairs(known) do
     local id = match(field, '^worker:(.+)$')
     if id and id ~= worker then
       if tonumber(match(value, '^%d+')) <= now then
         gone[#gone + 1] = field
       else
-        for entity, number in string.gmatch(value, '([^ =]+)=(%d+)') do
-          held[entity] = held[entity] or {}
-          held[entity][number] = true
+        for entity, number, active in string.gmatch(value, '([^ =]+)=(%d+)/(%d+)') do
+          held[entity], writes[entity] = held[entity] or {}, writes[entity] or {}
+          held[entity][number], writes[entity][active] = true, true
         end
       end
     end
@@ -126,8 +129,11 @@ local function attend(keys, args)
       active = number
     end
     note(entity, active, lifetime)
-    lines[#lines + 1] = entity .. '=' .. number .. '/' .. active
-    mine[#mine + 1], own[entity] = entity .. '=' .. number, true
+    local line, waits = entity .. '=' .. number .. '/' .. active, ''
+    for other in pairs(writes[entity] or {}) do
+      if other ~= active then waits = '/waits' end
+    end
+    lines[#lines + 1], mine[#mine + 1], own[entity] = line .. waits, line, true
     if lifetime > longest then longest = lifetime end
   end
   local foreign = {}
@@ -137,7 +143,13 @@ local function attend(keys, args)
   end
   table.sort(foreign)
   for _, line in ipairs(foreign) do lines[#lines + 1] = line end
-  put('worker:' .. worker, now + present .. ' ' .. table.concat(mine, ' '))
+  local told, field = table.concat(mine, ' '), 'worker:' .. worker
+  if args[3] ~= '1' then
+    told = known[field] and match(known[field], '^%d+ (.*)$')
+    -- Taken for dead in between, or from an emptied server: it has to attend anew.
+    if not told then return { { 'unknown' }, {} } end
+  end
+  put(field, now + present .. ' ' .. told)
   for field, value in pairs(known) do
     local lifetime = match(field, '^stands:') and tonumber(match(value, '%d+$')) or 0
     if lifetime > longest then longest = lifetime end
@@ -157,12 +169,13 @@ class _Line:
     entity: str
     number: str
     active: str
+    waits: bool = False
 
     @classmethod
     def read(cls, text: str) -> "_Line":
         entity, _, numbers = text.partition("=")
-        number, _, active = numbers.partition("/")
-        return cls(entity, number, active)
+        number, active, *waits = numbers.split("/")
+        return cls(entity, number, active, bool(waits))
 
 
 class LayoutRegistry:
@@ -220,7 +233,8 @@ class LayoutRegistry:
         others = dict(self._others(fields, [line for line in read if not line.number]))
         foreign = [line for line in read if line.number != line.active]
         lifetimes = [int(fields[f"stands:{e.entity}:{e.active}"].split()[2]) for e in foreign]
-        return Standings(own, others, max(lifetimes, default=0))
+        settled = not any(line.waits for line in read)
+        return Standings(own, others, max(lifetimes, default=0), settled)
 
     def beat(self) -> Call | None:
         """Return the call that says we are alive, when it is time to say so."""
