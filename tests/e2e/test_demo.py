@@ -21,6 +21,8 @@ from rich.console import Console
 
 from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import PREFIX
+from consumer.adapters.redis.warmth import RedisWarmth
+from consumer.features.warmth import decode_record, full_from, needs_of
 from consumer.local.demo import Demo, Proof, Sizes
 from consumer.local.demo_place import gather
 from consumer.local.proof import Verdict, judge
@@ -113,6 +115,22 @@ def test_live_traffic_is_shorter_than_the_id_horizon(run: Run) -> None:
     times_ms = [entry.event_time_ms for entry in run.proof.ledger.transactions.values()]
     horizon_s = run.proof.place.settings.features.id_horizon_s
     assert max(times_ms) - min(times_ms) < horizon_s * 1_000
+
+
+def test_after_its_history_every_feature_is_full_and_every_rule_decides(run: Run) -> None:
+    documents = run.proof.found.documents.values()
+    assert not any("warming" in as_object(document["rules"]) for document in documents)
+    data = RedisWarmth(run.proof.place.redis).read()
+    assert data is not None
+    full_s = full_from(needs_of(run.proof.place.plan), decode_record(data))
+    live = run.proof.ledger.transactions.values()
+    assert max(full_s.values()) < min(entry.event_time_ms for entry in live) / 1_000
+    assert run.proof.verdict.summary["rules"]
+
+
+def as_object(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)
+    return value
 
 
 def test_every_transaction_is_decided_exactly_once_with_right_features(run: Run) -> None:
