@@ -12,8 +12,8 @@ import orjson
 
 from tests.chaos.cases import load
 from tests.chaos.lab import ROOT, open_lab
-from tests.chaos.registry import CASES, Case, Result, Tier
-from tests.chaos.runner import run_case
+from tests.chaos.registry import CASES, Case, Result
+from tests.chaos.runner import run_cases
 
 _REPORT = ROOT / ".chaos" / "report.json"
 
@@ -55,9 +55,7 @@ def _say(text: str) -> None:
 
 def _run(cases: Iterable[Case], seed: int, folder: Path) -> Iterator[Result]:
     with open_lab(folder / "lab") as lab:
-        for case in cases:
-            if case.tier is Tier.WORKER:
-                yield run_case(case, lab, seed, folder / case.name.replace(" ", "-"))
+        yield from run_cases(cases, lab, seed, folder)
 
 
 def _print(number: int, total: int, result: Result) -> None:

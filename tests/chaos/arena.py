@@ -5,7 +5,6 @@ A case drives shards (``arena.shard()``) and says what it wants injected; the ru
 asks for the verdict, so that no case can forget to check.
 """
 
-import os
 import random
 import sys
 import time
@@ -20,22 +19,13 @@ from tests.builders import SHARD
 from tests.chaos.checker import Difference, Expectation, Kind, compare
 from tests.chaos.faults import Count, Fault, FaultFolder
 from tests.chaos.found import AcceptedRows, Place, PrefixWatch
-from tests.chaos.lab import ROOT, SETTINGS, Lab, score
+from tests.chaos.lab import SETTINGS, Lab, score
 from tests.chaos.proxy import RedisProxy
 from tests.chaos.shard import ShardRun
+from tests.chaos.surroundings import build_environment
 from tests.chaos.traffic import Item, Ledger, Mix, build_traffic, place
 
 _WORKER = (sys.executable, "-m", "tests.chaos.faulty_worker")
-# Short limits, so that what is waited out costs seconds; a loaded machine must not degrade
-# what a case wants scored, and nothing is checkpointed so seldom that no fault meets it.
-_SHORTENED = {
-    "SCORING__DEADLINE_MS": "20000",
-    "SCORING__CONNECT_TIMEOUT_MS": "5000",
-    "WORKER__CHUNK_SIZE": "20",
-    "WORKER__CHECKPOINT_INTERVAL_S": "0.05",
-    "REDIS__OUTAGE_LIMIT_S": "20",
-    "REDIS__TIMEOUT_S": "2",
-}
 
 
 @dataclass(slots=True)
@@ -107,7 +97,15 @@ class Arena:
             shard_id=shard_id,
             placed=ledger.placed,
             command=_WORKER,
-            environment=self._environment(folder, variables),
+            environment=build_environment(
+                self.lab,
+                folder.path,
+                {
+                    "SUPERVISOR__RUN_DIR": str(self.folder / "run"),
+                    "DEAD_LETTERS__PREFIX": f"{self.name}/",
+                    **variables,
+                },
+            ),
             log=self.folder / f"worker-{number}.log",
             watch=PrefixWatch(ledger, self.place),
             choice=self.choice,
@@ -116,18 +114,19 @@ class Arena:
         self.shards.append((run, ledger))
         return run
 
-    def dry_calls(self, mix: Mix, **variables: str) -> list[str]:
+    def take_back(self) -> tuple[list[Item], list[str]]:
         """
-        The calls of ports that working *mix* takes, one worker and no fault, in order.
+        Forget the newest shard and every trace of it; return its items and its calls of ports.
 
-        Its traces are wiped, so that what follows begins with an empty Redis.
+        For a dry run that counts what a fault can hit.
         """
-        run = self.shard(mix, faults=(), items=None, **variables)
-        run.work()
+        run, _ = self.shards.pop()
         calls = self.folders.pop().calls()
-        self.shards.pop()
-        self.wipe()
-        return calls
+        self.lab.redis.flushall()
+        for letter in self.place.letter_keys():
+            self.lab.s3.delete_object(Bucket=SETTINGS.dead_letters.bucket, Key=letter)
+        self.rows.forget()
+        return [placed.item for placed in run.placed], calls
 
     @contextmanager
     def proxy(self) -> Iterator[RedisProxy]:
@@ -135,10 +134,6 @@ class Arena:
         with RedisProxy(self.lab.stack.redis_url) as proxy:
             self.proxies.append(proxy)
             yield proxy
-
-    def wipe(self) -> None:
-        """Empty Redis."""
-        self.lab.redis.flushall()
 
     def injected(self) -> list[float]:
         """When each injection of this case took place, oldest first."""
@@ -173,25 +168,3 @@ class Arena:
         stored = sorted(at_s for run, _ in self.shards for at_s in run.lease.stored_s)
         later = [at_s for at_s in stored if injected and at_s > injected[-1]]
         return round(later[0] - injected[-1], 2) if later else 0.0
-
-    def _environment(self, folder: FaultFolder, variables: dict[str, str]) -> dict[str, str]:
-        given = {
-            **_SHORTENED,
-            "SUPERVISOR__RUN_DIR": str(self.folder / "run"),
-            "DEAD_LETTERS__PREFIX": f"{self.name}/",
-            **variables,
-        }
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("FRAUDSTREAM_", "PROMETHEUS_"))
-        }
-        return {
-            **inherited,
-            **self.lab.stack.environment(),
-            "FRAUDSTREAM_AWS__SAGEMAKER_RUNTIME_URL": self.lab.endpoints.url,
-            "CHAOS_AWS_URL": self.lab.gateway.url,
-            "CHAOS_FOLDER": str(folder.path),
-            "PYTHONPATH": str(ROOT),
-            **{f"FRAUDSTREAM_{name}": value for name, value in given.items()},
-        }

@@ -81,11 +81,15 @@ class Place:
 
     def letter_ids(self) -> set[str]:
         """The ids of the dead letters, from the names of their objects."""
+        names = (key.rpartition("/")[2] for key in self.letter_keys())
+        return {name.removesuffix(".ndjson.gz") for name in names}
+
+    def letter_keys(self) -> list[str]:
+        """The names of the dead letters' objects."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self.prefix
         )
-        keys = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
-        return {key.rpartition("/")[2].removesuffix(".ndjson.gz") for key in keys}
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def _unmatched(self) -> Iterator[tuple[str, Document]]:
         for key in self.client.scan_iter(match=f"unmatched:{{{PREFIX}*", count=1_000):
@@ -172,3 +176,8 @@ class AcceptedRows:
             ]
         self._seen = len(records)
         return self._rows
+
+    def forget(self) -> None:
+        """Leave out what was accepted so far."""
+        self._seen = len(self.accepted())
+        self._rows.clear()

@@ -106,6 +106,7 @@ class ShardRun:
     log: Path
     watch: Watch
     choice: random.Random
+    smallest: int = 1
     largest: int = 120
     child_timeout_s: float = 60.0
     replies: list[Reply] = field(default_factory=list)
@@ -190,6 +191,7 @@ class Owner:
     driver: _Driver
     exit_code: int = 0
     died: bool = False
+    taken_up: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _done: threading.Event = field(default_factory=threading.Event)
 
@@ -206,17 +208,25 @@ class Owner:
         shard = self.shard
         try:
             self._take_up()
+            self.taken_up.set()
             index = self._next_index()
             while index < len(shard.placed) and not self.driver.refused:
-                size = shard.choice.randint(1, shard.largest)
+                size = shard.choice.randint(shard.smallest, shard.largest)
                 self._deliver(shard.placed[index : index + size])
                 index += size
             if drain or self.driver.refused:
                 self._leave(end=end)
         except EOFError:
             self.died = True
-        self._done.set()
+        finally:
+            self.taken_up.set()
+            self._done.set()
         return not self.died
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, counted as an injection."""
+        self.shard.count.note()
+        self.driver.process.send_signal(number)
 
     def begin(self, **how: bool) -> None:
         """``run`` in a thread of its own."""
@@ -233,8 +243,7 @@ class Owner:
 
     def kill(self) -> None:
         """SIGKILL, counted as an injection."""
-        self.shard.count.note()
-        self.driver.process.kill()
+        self.signal(signal.SIGKILL)
 
     def join(self, limit_s: float = 60.0) -> None:
         """Wait until what ``begin`` began is over."""

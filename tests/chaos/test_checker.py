@@ -28,7 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def arena(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Arena:
     """A case without a fault, worked to its end."""
     arena = Arena(lab, f"clean-{uuid.uuid4().hex}", 1, tmp_path_factory.mktemp("case"))
-    arena.wipe()
+    lab.redis.flushall()
     arena.shard(Mix(hot=True, transactions=220, malformed=0.05)).work()
     return arena
 
