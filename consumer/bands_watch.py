@@ -27,6 +27,8 @@ from consumer.feature_hash import Deployment, Deployments
 from consumer.logs import get_logger
 from consumer.settings import Settings
 
+_TO_CORRECT = ("AccessDenied", "ValidationException")
+
 ReadArchive = Callable[[str], ModelBands | None]
 """
 The bands in the archive of a score, None where the settings name none.
@@ -60,8 +62,8 @@ class BandsWatch:
         """
         Find the bands of every model that the settings ask for.
 
-        Raises Misconfigured with all that are missing or broken, and Unavailable where an
-        archive is needed and cannot be read.
+        Raises Misconfigured with all that are missing or broken, and Unavailable where
+        neither SageMaker nor an archive can be asked.
         """
         self._deployments = deployments
         self._decision = settings.decision
@@ -122,16 +124,20 @@ class BandsWatch:
         return served
 
     def _first(self, score: str) -> _Served:
-        deployment = None
+        deployment, outage = None, None
         try:
             deployment = self._deployments.describe(self._names[score])
             return _Served(deployment, self._read_tag(score, deployment), tagged=True)
         except Unavailable as error:
             cause = f"no answer about the tag {TAG} ({error.message})"
+            outage = None if _stays(error) else error
         except ValueError as error:
             cause = str(error)
         bands = self._read_archive(score)
         if bands is None:
+            if outage is not None:
+                # The tag may be there: that is to be waited for, not to be corrected.
+                raise outage
             raise Misconfigured([missing_bands(score, self._decision, cause)])
         get_logger(__name__).warning("bands taken from the archive", score=score, cause=cause)
         return _Served(deployment, bands, tagged=False)
@@ -193,3 +199,8 @@ class BandsWatch:
             used = self.usable(score)
             tell = get_logger(__name__).warning if used else get_logger(__name__).error
             tell("bands not read", score=score, cause=cause, score_used=used)
+
+
+def _stays(error: Unavailable) -> bool:
+    """Whether no waiting changes *error*: no permission, or no such endpoint."""
+    return any(word in error.message for word in _TO_CORRECT)

@@ -158,6 +158,14 @@ def test_without_tag_and_archive_it_does_not_start(control: Control, cause: str)
     assert "scoring.anomaly.archive" in problem.expected
 
 
+def test_an_outage_at_the_start_is_waited_out_where_no_archive_stands_for_the_model() -> None:
+    control = Control(failure="ThrottlingException")
+    with pytest.raises(Unavailable, match="ThrottlingException"):
+        control.watch()
+    control.archive = bands_of(4.0, "archive")
+    assert control.watch().policy.bands.anomaly_review == 4.0
+
+
 def test_an_archive_that_cannot_be_used_is_refused() -> None:
     control = Control(tag=None)
     settings = Settings(decision=DecisionSettings.model_validate({"anomaly_review": "model"}))
