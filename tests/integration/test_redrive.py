@@ -2,25 +2,35 @@
 
 import gzip
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
 from consumer.__main__ import main
 from consumer.adapters.redis.connection import command, connect
+from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters, letter_key
 from consumer.clock import SystemClock
 from consumer.decode import DecodeRules
+from consumer.errors import Unavailable
 from consumer.intake import Intake
+from consumer.letters import Filed, Filter, State
 from consumer.local.resources import Resources, prepare, session
 from consumer.local.stack import Stack
 from consumer.model import DeadLetter, Position, Record
+from consumer.redrive import Outcome, Ready, Redrive, Result, Wishes
 from consumer.settings import Events
 from tests.builders import SHARD
+from tests.fakes.clock import FakeClock
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
@@ -28,6 +38,8 @@ pytestmark = pytest.mark.skipif(
 )
 BUCKET = "fraudstream-dead-letters"
 HOUR_MS = 3_600_000
+NUMBERS = count()
+INTAKE = Intake(DecodeRules.of(Events()), 48 * HOUR_MS, source="redrive")
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +49,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def s3(stack: Stack) -> Iterator["S3Client"]:
+    made: S3Client = session(stack.aws_url).client("s3")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def kinesis(stack: Stack) -> Iterator["KinesisClient"]:
+    made: KinesisClient = session(stack.aws_url).client("kinesis")
+    yield made
+    made.close()
+
+
 class Desk:
     """Letters of a prefix of their own, and what became of them."""
 
-    def __init__(self, stack: Stack, prefix: str, now_ms: int) -> None:
-        aws = session(stack.aws_url)
+    def __init__(
+        self, stack: Stack, s3: "S3Client", kinesis: "KinesisClient", prefix: str, now_ms: int
+    ) -> None:
         self.stack = stack
         self.prefix = prefix
         self.now_ms = now_ms
-        self.s3 = aws.client("s3")
-        self.kinesis = aws.client("kinesis")
-        self.store = S3DeadLetters(self.s3, BUCKET, prefix)
+        self.s3 = s3
+        self.kinesis = kinesis
+        self.store = S3DeadLetters(s3, BUCKET, prefix)
         shard = self.kinesis.list_shards(StreamName="transactions")["Shards"][0]["ShardId"]
         self._iterator = self.kinesis.get_shard_iterator(
             StreamName="transactions", ShardId=shard, ShardIteratorType="LATEST"
@@ -114,22 +141,24 @@ class Desk:
 
     def close(self) -> None:
         self.store.close()
-        self.s3.close()
-        self.kinesis.close()
 
 
 @pytest.fixture
 def desk(
-    stack: Stack, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    s3: "S3Client",
+    kinesis: "KinesisClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Desk]:
     monkeypatch.chdir(tmp_path)
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
     # Decided without scores at once: no model servers run here.
     monkeypatch.setenv("FRAUDSTREAM_SCORING__DEADLINE_MS", "100")
-    prefix = f"{abs(hash(request.node.nodeid)) % 10**9}/"
+    prefix = f"letters-{next(NUMBERS)}/"
     monkeypatch.setenv("FRAUDSTREAM_DEAD_LETTERS__PREFIX", prefix)
-    with closing(Desk(stack, prefix, SystemClock().now_ms())) as made:
+    with closing(Desk(stack, s3, kinesis, prefix, SystemClock().now_ms())) as made:
         yield made
 
 
@@ -353,10 +382,9 @@ def test_a_letter_older_than_documents_live_is_sent_only_on_purpose(
 ) -> None:
     letter = desk.reject_bytes(1, orjson.dumps(desk.event(1)), age_ms=49 * HOUR_MS)
     assert letter.error == "stale"
-    for way in ("stream", "engine"):
-        report = sent(capsysbinary, "--all", "--to", way, code=1)
-        assert report["results"] == {"stale": 1}
-        assert "--allow-stale" in report["letters"][0]["detail"]
+    report = sent(capsysbinary, "--all", code=1)
+    assert report["results"] == {"stale": 1}
+    assert "--allow-stale" in report["letters"][0]["detail"]
     assert sent(capsysbinary, "--all", "--to", "engine", "--allow-stale")["ok"]
     assert desk.document(1) is not None
 
@@ -386,3 +414,53 @@ def test_the_report_for_a_person_counts_by_result_and_error(
     lines = capsysbinary.readouterr().out.decode().splitlines()
     assert lines[-3] == "2 letters, 0 sent"
     assert all("rejected" in line for line in lines[-2:])
+
+
+class Recorder:
+    """A way back in that keeps what came, and loses its answer once ``gone`` were taken."""
+
+    name = "stream"
+
+    def __init__(self, gone: int | None = None) -> None:
+        self.sent: list[str] = []
+        self._gone = gone
+
+    def send(self, letters: Sequence[Ready]) -> list[Outcome]:
+        if self._gone is not None and len(self.sent) >= self._gone:
+            raise Unavailable("kinesis", "put_records: told to fail")
+        self.sent += [each.partition_key for each in letters]
+        return [Outcome(each.filed.letter.letter_id, Result.SENT) for each in letters]
+
+
+def test_letters_leave_at_the_rate_that_is_asked_for(desk: Desk) -> None:
+    for number in range(5):
+        desk.mend(desk.reject(number, currency=None), desk.event(number))
+    clock, recorder = FakeClock(desk.now_ms), Recorder()
+    with closing(S3LetterBox(desk.s3, BUCKET, desk.prefix)) as box:
+        found = box.find(Filter(), lambda _: True, None)
+        redrive = Redrive(box, INTAKE, recorder, clock=clock, sleep=clock.sleep)
+        outcomes = list(redrive.run(found, Wishes(by="ops@host", rate=2.0)))
+
+    assert all(each.is_good for each in outcomes)
+    assert recorder.sent == [f"card_{number}" for number in range(5)]
+    assert clock.pauses == [0.0, pytest.approx(1.0), pytest.approx(1.0)]
+
+
+def test_what_stops_answering_leaves_the_rest_untouched(desk: Desk) -> None:
+    for number in range(5):
+        desk.mend(desk.reject(number, currency=None), desk.event(number))
+    clock, recorder = FakeClock(desk.now_ms), Recorder(gone=2)
+    outcomes: list[Outcome] = []
+    with closing(S3LetterBox(desk.s3, BUCKET, desk.prefix)) as box:
+        found = box.find(Filter(), lambda _: True, None)
+        redrive = Redrive(box, INTAKE, recorder, clock=clock, sleep=clock.sleep)
+        with pytest.raises(Unavailable, match="told to fail"):
+            outcomes.extend(redrive.run(found, Wishes(by="ops@host", rate=2.0)))
+        states = [
+            each.state
+            for each in box.find(Filter(), lambda _: True, None)
+            if isinstance(each, Filed)
+        ]
+
+    assert [each.result for each in outcomes] == [Result.SENT] * 2 + [Result.UNKNOWN] * 2
+    assert states == [State.SENT] * 2 + [State.SENDING] * 2 + [State.OPEN]

@@ -54,21 +54,15 @@ class S3LetterBox:
         """
         Return the letter of that id, looked for by its name in each folder.
 
-        One that lies in the object of another is found by reading all.
+        One that a person moved into the object of another is found by ``find`` alone:
+        a mistyped id must not read every letter there is.
         """
-        named: Iterator[Found] = (
-            each
-            for folder in self._folders(Filter())
-            for each in self._read_folder(folder, letter_id)
-        )
-        anywhere: Iterator[Found] = (
-            each for folder in self._folders(Filter()) for each in self._read_folder(folder)
-        )
-        for found in (named, anywhere):
-            for each in found:
-                if isinstance(each, Filed) and each.letter.letter_id == letter_id:
-                    return each
-                if isinstance(each, Unreadable) and f"/{letter_id}." in each.place:
+        for folder in self._folders(Filter()):
+            for each in self._read_folder(folder, letter_id):
+                if isinstance(each, Unreadable):
+                    if f"{letter_id}." in each.place:
+                        return each
+                elif each.letter.letter_id == letter_id:
                     return each
         return None
 
