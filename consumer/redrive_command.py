@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -107,15 +107,16 @@ def run(arguments: argparse.Namespace) -> int:
     Raises Misconfigured for arguments and settings that cannot be, and Unavailable.
     """
     settings = configuration.load(arguments.config).settings
+    wishes = _wishes(arguments) if arguments.action == "send" else None
     configure("warning", settings.logs.format)
     with ExitStack() as stack:
         box = stack.enter_context(closing(build_letter_box(settings)))
         try:
             if arguments.action == "list":
                 return _list(box, arguments)
-            if arguments.action == "show":
+            if wishes is None:
                 return _show(box, arguments)
-            return _send(box, arguments, settings, stack)
+            return _send(box, arguments, wishes, lambda: _open(box, arguments, settings, stack))
         except Unavailable as error:
             if error.message.endswith("NoSuchBucket"):
                 found, expected = settings.dead_letters.bucket, "the name of an existing bucket"
@@ -159,11 +160,13 @@ def _show(box: LetterBox, arguments: argparse.Namespace) -> int:
 
 
 def _send(
-    box: LetterBox, arguments: argparse.Namespace, settings: Settings, stack: ExitStack
+    box: LetterBox,
+    arguments: argparse.Namespace,
+    wishes: Wishes,
+    open_redrive: Callable[[], Redrive],
 ) -> int:
-    wishes = _wishes(arguments)
     found = _select(box, arguments)
-    redrive = _open(box, arguments, settings, stack) if found else None
+    redrive = open_redrive() if found else None
     tally = Tally()
     failure: Unavailable | None = None
     try:
