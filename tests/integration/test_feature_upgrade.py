@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import redis
@@ -317,6 +317,22 @@ def test_the_registry_ends_with_the_last_state(workers: Workers) -> None:
     observe(workers.start(PLANS["A"]), 1)
     longest = max(workers.client.ttl(key) for key in workers.client.scan_iter("f:*"))
     assert longest < workers.client.ttl(REGISTRY) <= longest + 2 * 86_400 + 60
+
+
+def test_labels_of_a_plan_before_the_last_are_forgotten(workers: Workers) -> None:
+    """Their frauds went with the column, so that a correction has nothing to take back."""
+    first = workers.start(PLANS["A"])
+    observe(first, 1)
+    first.label([a_fraud(1)])
+    first.close()
+    between = workers.start(PLANS["B"])
+    observe(between, 2)
+    between.close()
+    last = workers.start(PLANS["A"])
+    last.label([replace(a_fraud(1), fraud=False, label_time_ms=(NOON_S + 10**7) * 1000)])
+    assert last.read("merchant", "shop", NOON_S + 3_000)["frauds"] == 0
+    last.label([a_fraud(2), a_fraud(1)])
+    assert last.read("merchant", "shop", NOON_S + 3_000)["frauds"] == 1
 
 
 def test_a_cluster_is_upgraded_too() -> None:
