@@ -14,7 +14,6 @@ from consumer.clock import SystemClock
 from consumer.evidence import format_time, printable
 from consumer.features.specification import load_plan
 from consumer.inspection import open_search
-from consumer.query import Range
 from consumer.recomputation import Comparison, Outcome
 from consumer.search_command import parse_time, plain_lines
 from consumer.verification import DocumentReader, Tally, Verification, Wanted, verify
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = verify(
             DocumentReader(open_search(settings, stack, timeout_s=_READING_S), plan),
             plan,
-            Wanted(arguments.sample, Range(arguments.since, None), arguments.seed),
+            Wanted(arguments.sample, (arguments.since, now_ms), arguments.seed),
             horizon_s=settings.features.id_horizon_s,
             lifetime_s=settings.redis.document_ttl_s,
             now_ms=now_ms,

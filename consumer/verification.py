@@ -19,8 +19,11 @@ from consumer.query import MAX_PAGE, Order, Page, Query, Range
 from consumer.recomputation import Comparison, Known, Outcome, Recomputation
 
 _EXAMPLES = 3
-_LEAF = 200
 _FIRST = 5
+# A slice of time with more documents is taken no likelier; slices are a fraction of it.
+_MOST_OF_SLICE = 200
+_PILOTS, _DRAWS, _MOST_DRAWS = 30, 100, 20_000
+_STEP_MS = 600_000
 # What was decided a moment ago may have been counted beside what has no document yet.
 _SETTLED_MS = 3_000
 
@@ -30,6 +33,10 @@ class Search(Protocol):
 
     def search(self, query: Query) -> Page:
         """The page that *query* asks for. Raises Rejected and Unavailable."""
+        ...
+
+    def count(self) -> int:
+        """How many documents there are, at no cost. Raises Unavailable."""
         ...
 
 
@@ -138,10 +145,10 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which decisions to sample: *number* of those with event times in *time_ms*."""
+    """Which decisions to sample: *number* of those with event times from … to, both included."""
 
     number: int
-    time_ms: Range
+    time_ms: tuple[int, int]
     seed: int
 
 
@@ -162,7 +169,8 @@ def verify(
     drawn = store.sample(wanted)
     if not drawn:
         return None
-    since_s = max(now_ms // 1000 - lifetime_s, store.first_s())
+    oldest_s = now_ms // 1000 - lifetime_s
+    since_s = max(oldest_s, store.first_s(oldest_s * 1000, now_ms))
     settled = [each for each in drawn if each.decided_ms <= now_ms - _SETTLED_MS]
     sample = [each for each in settled if each.feature_hash == plan.hash]
     recomputation = Recomputation(plan, horizon_s)
@@ -207,7 +215,6 @@ class DocumentReader:
         self._most_whole = most_whole
         self._most_of_entity = most_of_entity
         self._known: dict[tuple[str, str], Known] = {}
-        self._whole: dict[tuple[str, str], list[Decided]] | None = None
         self._unreadable: set[bytes] = set()
 
     @property
@@ -216,31 +223,48 @@ class DocumentReader:
         return len(self._unreadable)
 
     def sample(self, wanted: Wanted) -> list[Decided]:
-        """Draw documents, each as likely as any other."""
-        chance = random.Random(wanted.seed)  # noqa: S311 - a sample
-        query = Query(time_ms=wanted.time_ms, ascending=True)
-        total = self._total(query)
-        if not total:
-            return []
-        ends = [
-            self._decided(self._page(replace(query, ascending=ascending, limit=1)))
-            for ascending in (True, False)
-        ]
-        if not all(ends):
-            return []
-        low, high = ends[0][0].event_ms, ends[1][0].event_ms
-        places = sorted(chance.sample(range(total), min(wanted.number, total)))
-        return self._at(replace(query, time_ms=Range(low, high)), total, places)
-
-    def first_s(self) -> int:
         """
-        The feature time at which documents begin.
+        Draw documents, each about as likely as any other.
+
+        Of a large store in slices of time that hold a few documents each, taken the
+        likelier the more they hold: a question that many documents answer would keep
+        the server from its work.
+        """
+        chance = random.Random(wanted.seed)  # noqa: S311 - a sample
+        low, high = wanted.time_ms
+        if self._is_small:
+            found = [each for each in self._documents if low <= each.event_ms <= high]
+            return chance.sample(found, min(wanted.number, len(found)))
+        width = self._width(chance, low, high)
+        drawn: dict[str, Decided] = {}
+        # Where the time holds fewer than are wanted, or hardly any, what is found is enough.
+        for _ in range(min(_DRAWS * wanted.number, _MOST_DRAWS)):
+            start = chance.randint(low - width, high)
+            query = Query(time_ms=Range(max(start, low), min(start + width, high)), limit=1)
+            total = self._page(query).total
+            if total <= chance.randrange(_MOST_OF_SLICE):
+                continue
+            page = self._page(replace(query, offset=chance.randrange(total)))
+            drawn |= {each.event.transaction_id: each for each in self._decided(page)}
+            if len(drawn) == wanted.number:
+                break
+        return list(drawn.values())
+
+    def first_s(self, low_ms: int, high_ms: int) -> int:
+        """
+        The feature time at which documents begin, looked for between two times.
 
         Where they have not begun to expire yet, state may hold events from before that
         have none. The newest of those that were stored first: a late one among
         them does not tell.
         """
-        page = self._decided(self._page(Query(ascending=True, limit=MAX_PAGE)))
+        if self._is_small:
+            page = self._documents
+        else:
+            steps = range(low_ms + _STEP_MS, high_ms + _STEP_MS, _STEP_MS)
+            query = Query(ascending=True, limit=MAX_PAGE)
+            pages = (self._page(replace(query, time_ms=Range(None, step))) for step in steps)
+            page = self._decided(next((page for page in pages if page.documents), Page(0, ())))
         first = sorted(page, key=lambda each: each.stored_ms)[:_FIRST]
         return max((each.event.time_s for each in first), default=0)
 
@@ -254,31 +278,27 @@ class DocumentReader:
             self._known[place] = self._find(*place, since_s)
         return self._known[place]
 
-    def _at(self, query: Query, total: int, places: Sequence[int]) -> list[Decided]:
-        """Read the documents at *places* of the *total* that *query* finds, halving its time."""
-        if not places:
-            return []
-        low, high = query.time_ms.low or 0, query.time_ms.high or 0
-        if total <= _LEAF:
-            found = self._decided(self._page(replace(query, limit=_LEAF)))
-            return [found[place] for place in places if place < len(found)]
-        middle = (low + high) // 2
-        if middle >= high:
-            pages = [self._page(replace(query, limit=1, offset=place)) for place in places]
-            return [each for page in pages for each in self._decided(page)]
-        halves = Range(low, middle), Range(middle + 1, high)
-        first, second = (replace(query, time_ms=half) for half in halves)
-        number = self._total(first)
-        return [
-            *self._at(first, number, [place for place in places if place < number]),
-            *self._at(
-                second, total - number, [place - number for place in places if place >= number]
-            ),
-        ]
+    def _width(self, chance: random.Random, low: int, high: int) -> int:
+        """Milliseconds of a slice that holds a few documents on average."""
+        width = max(1, (high - low) // 1_024)
+        for _ in range(_PILOTS):
+            starts = [chance.randint(low, high) for _ in range(_FIRST)]
+            totals = [
+                self._page(Query(time_ms=Range(start, start + width), limit=1)).total
+                for start in starts
+            ]
+            mean = sum(totals) / len(totals)
+            if mean > _MOST_OF_SLICE / 4 and width > 1:
+                width //= 2
+            elif mean < _MOST_OF_SLICE / 40 and width < high - low:
+                width *= 2
+            else:
+                break
+        return width
 
     def _find(self, key_field: str, key: str, since_s: int) -> Known:
         if self._is_small:
-            return Known(self._all().get((key_field, key), ()), since_s)
+            return Known(self._by_key.get((key_field, key), ()), since_s)
         query = {
             "card_id": Query(card=key),
             "merchant_id": Query(merchant=key),
@@ -299,17 +319,22 @@ class DocumentReader:
 
     @cached_property
     def _is_small(self) -> bool:
-        return self._total(Query()) <= self._most_whole
+        return self._search.count() <= self._most_whole
 
-    def _all(self) -> dict[tuple[str, str], list[Decided]]:
-        if self._whole is None:
-            self._whole = {}
-            fields = {entity.key for entity in self._plan.entities}
-            documents = self._walk(Query(), 2 * self._most_whole)[0]
-            for each in sorted(documents, key=lambda each: each.order):
-                for key_field in fields & each.event.keys.keys():
-                    self._whole.setdefault((key_field, each.event.keys[key_field]), []).append(each)
-        return self._whole
+    @cached_property
+    def _documents(self) -> list[Decided]:
+        """Every document of a small store, in order."""
+        documents = self._walk(Query(), 2 * self._most_whole)[0]
+        return sorted(documents, key=lambda each: each.order)
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str], list[Decided]]:
+        found: dict[tuple[str, str], list[Decided]] = {}
+        fields = {entity.key for entity in self._plan.entities}
+        for each in self._documents:
+            for key_field in fields & each.event.keys.keys():
+                found.setdefault((key_field, each.event.keys[key_field]), []).append(each)
+        return found
 
     def _walk(self, query: Query, most: int) -> tuple[list[Decided], bool]:
         """
@@ -334,9 +359,6 @@ class DocumentReader:
             if last == query.time_ms.high:
                 seen += query.offset
             query = replace(query, time_ms=Range(query.time_ms.low, last), offset=seen)
-
-    def _total(self, query: Query) -> int:
-        return self._page(replace(query, limit=1, offset=0)).total
 
     def _page(self, query: Query) -> Page:
         page = self._search.search(query)

@@ -39,7 +39,6 @@ from consumer.local.simulator.ledger import Ledger
 from consumer.local.simulator.producer import Progress
 from consumer.local.stack import Stack
 from consumer.outside import build_stores, build_warming
-from consumer.query import Range
 from consumer.settings import SHIPPED, Settings
 from consumer.verification import DocumentReader, Verification, Wanted, verify
 
@@ -194,12 +193,13 @@ def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found,
 
 def verify_features(place: Place) -> Verification | None:
     """Recompute a sample of the decisions from their documents, as ``features verify`` does."""
+    now_ms = SystemClock().now_ms()
     with closing(RedisSearch(place.redis, _SEARCH_S)) as search:
         return verify(
             DocumentReader(search, place.plan),
             place.plan,
-            Wanted(SAMPLED, Range(), SEED),
+            Wanted(SAMPLED, (0, now_ms), SEED),
             horizon_s=place.settings.features.id_horizon_s,
             lifetime_s=place.settings.redis.document_ttl_s,
-            now_ms=SystemClock().now_ms(),
+            now_ms=now_ms,
         )

@@ -160,7 +160,7 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
 def _skew_line(skew: Mapping[str, Any]) -> str:
     """What ``features verify`` said of a sample of the decisions."""
     return (
-        f"values of {skew.get('sampled', 0):,} decisions recomputed from documents alone, "
+        f"values of {skew.get('sampled', 0):,} decisions recomputed from documents, "
         f"{skew.get('different', 0):,} different"
     )
 

@@ -13,7 +13,7 @@ from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
 from consumer.features_command import render, to_json
 from consumer.model import Applied, Observation
-from consumer.query import Query, Range
+from consumer.query import Query
 from consumer.recomputation import Outcome
 from consumer.verification import DocumentReader, Verification, Wanted, verify
 from tests.builders import NOON, a_transaction, an_assessment, an_origin
@@ -32,6 +32,7 @@ features:
 )
 NOON_MS = int(NOON.timestamp() * 1000)
 LATER_MS = NOON_MS + 2 * 86_400_000
+SPAN = (NOON_MS, NOON_MS + 900_000)
 APPLIED = (Applied.APPLIED, Applied.APPLIED)
 
 
@@ -68,7 +69,7 @@ def verified(
     return verify(
         store,
         PLAN,
-        Wanted(number, Range(NOON_MS, None), 1),
+        Wanted(number, (NOON_MS, LATER_MS), 1),
         horizon_s=3_600,
         lifetime_s=7 * 86_400,
         now_ms=LATER_MS,
@@ -93,42 +94,55 @@ def test_what_documents_cover_is_compared_and_the_rest_named() -> None:
 
 
 def test_reading_by_entity_shows_the_same_as_reading_all() -> None:
-    whole, by_entity = verified(STREAM, 100), verified(STREAM, 100, most_whole=0)
-    assert whole is not None
-    assert by_entity is not None
-    for name, tally in whole.tallies.items():
-        assert by_entity.tallies[name].outcomes == tally.outcomes
-    newest = verified(STREAM, 300, most_whole=0, most_of_entity=100)
-    assert newest is not None
-    assert newest.holds(0.0)
-    assert 0 < newest.tallies["shop_count_1m"].compared < 100
+    whole, by_entity, newest = (
+        DocumentReader(FakeSearch(STREAM), PLAN, most_whole=most, most_of_entity=few)
+        for most, few in ((1_000, 1_000), (0, 1_000), (0, 100))
+    )
+    (drawn,) = whole.sample(Wanted(1, SPAN, 1))
+    for entity in PLAN.entities:
+        assert whole.known(entity, drawn, 7) == by_entity.known(entity, drawn, 7)
+    cut = newest.known(PLAN.entities[1], drawn, 7)
+    assert cut.documents == whole.known(PLAN.entities[1], drawn, 7).documents[-100:]
+    assert cut.since_s == NOON_MS // 1000 + 200 * 3
+    found = verified(STREAM, 60, most_whole=0, most_of_entity=100)
+    assert found is not None
+    assert found.sampled > 40
+    assert found.holds(0.0)
+    assert 0 < found.tallies["shop_count_1m"].compared < 40
 
 
 def test_many_documents_of_one_time_are_all_read() -> None:
     documents = [a_document(n, every_s=0) for n in range(2_300)]
     store = DocumentReader(FakeSearch(documents), PLAN, most_whole=0)
-    (drawn,) = store.sample(Wanted(1, Range(), 4))
+    (drawn,) = store.sample(Wanted(1, SPAN, 4))
     assert len(store.known(PLAN.entities[1], drawn, 0).documents) == 2_300
 
 
-def test_every_document_is_drawn_as_likely_as_any_other() -> None:
-    counts: Counter[str] = Counter()
-    search = FakeSearch([*STREAM, *(a_document(n, every_s=0) for n in range(1_000, 1_250))])
-    store = DocumentReader(search, PLAN)
-    for seed in range(40):
-        drawn = store.sample(Wanted(30, Range(), seed))
-        assert len({each.event.transaction_id for each in drawn}) == 30
-        counts.update(each.event.transaction_id for each in drawn)
-    assert sum(counts.values()) == 1_200
-    assert len(counts) > 450
-    assert max(counts.values()) < 12
-    assert store.sample(Wanted(5, Range(), 3)) == store.sample(Wanted(5, Range(), 3))
-    assert max(query.limit for query in search.asked) <= 200
+@pytest.mark.parametrize("most_whole", [1_000, 0])
+def test_every_document_is_drawn_as_likely_as_any_other(most_whole: int) -> None:
+    thirds: Counter[int] = Counter()
+    search = FakeSearch(STREAM)
+    store = DocumentReader(search, PLAN, most_whole=most_whole)
+    for seed in range(15):
+        drawn = store.sample(Wanted(20, SPAN, seed))
+        assert len({each.event.transaction_id for each in drawn}) == 20
+        thirds.update((each.event_ms - NOON_MS) // 300_000 for each in drawn)
+    assert sum(thirds.values()) == 300
+    assert all(70 < thirds[third] < 130 for third in range(3))
+    assert store.sample(Wanted(5, SPAN, 3)) == store.sample(Wanted(5, SPAN, 3))
+
+
+def test_a_large_store_is_asked_for_one_document_at_a_time_when_drawing() -> None:
+    search = FakeSearch(STREAM)
+    DocumentReader(search, PLAN, most_whole=0).sample(Wanted(20, SPAN, 1))
+    assert {query.limit for query in search.asked} == {1}
+    spans = [(query.time_ms.high or 0) - (query.time_ms.low or 0) for query in search.asked]
+    assert max(spans) < 300_000
 
 
 def test_no_document_in_the_time_is_no_verification() -> None:
     assert verified([]) is None
-    old = DocumentReader(FakeSearch(STREAM), PLAN).sample(Wanted(9, Range(LATER_MS, None), 1))
+    old = DocumentReader(FakeSearch(STREAM), PLAN).sample(Wanted(9, (LATER_MS, LATER_MS), 1))
     assert old == []
 
 
@@ -178,7 +192,7 @@ def test_the_report_shows_three_examples_with_both_values_and_a_cause() -> None:
     found = different(card=0, shop=6)
     lines = list(render(found, 0.01))
     at = next(n for n, line in enumerate(lines) if line.startswith("  shop_count_1m: 6 of"))
-    assert lines[at + 1].startswith("    tx_200: online 21, offline 20; likely ")
+    assert lines[at + 1].startswith("    tx_20")
     assert len([line for line in lines if "online 21, offline 20; likely" in line]) == 3
     report = to_json(found, 0.01)
     assert report["features"]["shop_count_1m"]["different"] == 6
@@ -196,7 +210,7 @@ def test_nothing_compared_is_no_success() -> None:
 def test_the_query_for_an_entity_is_by_its_key() -> None:
     search = FakeSearch(STREAM[:40])
     store = DocumentReader(search, PLAN, most_whole=0)
-    (drawn,) = store.sample(Wanted(1, Range(), 4))
+    (drawn,) = store.sample(Wanted(1, SPAN, 4))
     store.known(PLAN.entities[0], drawn, 0)
     assert search.asked[-1].card == drawn.event.keys["card_id"]
     assert Query().limit < search.asked[-1].limit

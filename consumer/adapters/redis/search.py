@@ -1,7 +1,7 @@
 """Questions to the index of decision documents; replies are RESP3's, which ``connect`` asks for."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -57,6 +57,13 @@ class RedisSearch:
         """Close the connections to further primaries of a cluster."""
         self._servers.close()
 
+    def count(self) -> int:
+        """How many documents the index holds, without looking at any. Raises Unavailable."""
+        with _index_wanted():
+            replies = _on_indexes(self._servers, ("FT.INFO", INDEX))
+        # Where servers coordinate each tells of all, and the sum is no less than there are.
+        return sum(int(reply[b"num_docs"]) for reply in replies)
+
     def search(self, query: Query) -> Page:
         """
         The page that *query* asks for.
@@ -65,16 +72,10 @@ class RedisSearch:
         also while there is no index.
         """
         words = (*build_search(query), "TIMEOUT", self._timeout_ms)
-        try:
-            with translated():
-                if self._servers.clustered:
-                    return self._merge(query, words)
-                reply = command(self._servers.primaries[0], *words)
-        except Unavailable as error:
-            if any(word in error.message.lower() for word in _NO_INDEX):
-                message = f"there is no index {INDEX}: the daemon makes it when it first starts"
-                raise Unavailable("redis", message) from error
-            raise
+        with _index_wanted():
+            if self._servers.clustered:
+                return self._merge(query, words)
+            reply = command(self._servers.primaries[0], *words)
         # A document may expire between the search and the reading of its content.
         found = (result.get(b"extra_attributes", {}).get(b"$") for result in reply[b"results"])
         return Page(
@@ -106,6 +107,19 @@ class RedisSearch:
             documents=tuple(document for document in documents if document is not None),
             partial=any(reply.get(b"warning") for reply in replies),
         )
+
+
+@contextmanager
+def _index_wanted() -> Iterator[None]:
+    """Raise what Redis refuses in here as Unavailable, and say what a missing index means."""
+    try:
+        with translated():
+            yield
+    except Unavailable as error:
+        if any(word in error.message.lower() for word in _NO_INDEX):
+            message = f"there is no index {INDEX}: the daemon makes it when it first starts"
+            raise Unavailable("redis", message) from error
+        raise
 
 
 def ask(servers: Servers, words: Words) -> list[Any]:
