@@ -42,7 +42,7 @@ ATTEMPTS = 4
 SETTINGS = Firehose(
     enabled=True,
     stream_name="fraudstream-decisions",
-    record_bytes=2_048,
+    record_bytes=4_096,
     attempts=ATTEMPTS,
     timeout_s=5.0,
 )
@@ -233,7 +233,7 @@ def test_rows_share_records_that_end_in_a_newline(firehose: OnSocket) -> None:
     ((stream, records),) = firehose.remote.calls
     assert stream == "fraudstream-decisions"
     assert 1 < len(records) < 10
-    assert all(record.endswith(b"}\n") and len(record) <= 2_048 for record in records)
+    assert all(record.endswith(b"}\n") and len(record) <= 4_096 for record in records)
     assert ids(b"".join(records)) == [f"tx_{number}" for number in range(10)]
 
 
