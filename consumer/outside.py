@@ -174,7 +174,7 @@ def build_warming(
         stack.enter_context(closing(warmth)),
         plan,
         horizon_s=settings.features.id_horizon_s,
-        upgrading=lambda: bool(getattr(store, "upgrading", False)),
+        upgrading=lambda: store.upgrading,
         tell=tell,
     )
 

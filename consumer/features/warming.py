@@ -135,6 +135,8 @@ class WarmingFeatures:
             return
         # A multiple, so that the bound does not depend on how the stream was cut.
         mark_s = (newest_s // STEP_S + 1) * STEP_S
+        # Only a store that was asked knows who else is alive, and so what it will write.
+        self._store.observe([])
         in_force = not self._upgrading()
         self._report(
             Report(

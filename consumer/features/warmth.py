@@ -137,12 +137,13 @@ class Record:
 
     def kept_since(self, requirement: Requirement) -> int | None:
         """The time from which on every event was applied with *requirement*; None: none yet."""
-        known = [
-            self.began_s if since_s is None else since_s
-            for held, since_s in self.since_s.items()
-            if held.implies(requirement)
-        ]
+        known = [self.since(held) for held in self.since_s if held.implies(requirement)]
         return min(known, default=None)
+
+    def since(self, held: Requirement) -> int:
+        """The time from which on *held*, one of those in force, is."""
+        since_s = self.since_s[held]
+        return self.began_s if since_s is None else since_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,8 @@ def _carried(record: Record, requirement: Requirement) -> int | None:
     """
     Since when *requirement* is in force: as what implies it was, else from now on.
 
-    What serves it for a shorter time gives it that much of the past.
+    What serves it for a shorter time gives it that much of the past, as long as states lived
+    for its whole reach then: one that had no event since is forgotten as its plan wanted.
     """
     known = [record.newest_s]
     for held, since_s in record.since_s.items():
@@ -200,9 +202,15 @@ def _carried(record: Record, requirement: Requirement) -> int | None:
                 return None
             known.append(since_s)
         elif held.serves(requirement):
-            began_s = record.began_s if since_s is None else since_s
-            known.append(max(began_s, record.newest_s - held.reach_s))
+            lived_s = _lived_since(record, requirement.reach_s)
+            known.append(max(record.newest_s - held.reach_s, lived_s, record.since(held)))
     return min(known)
+
+
+def _lived_since(record: Record, reach_s: int) -> int:
+    """The time from which on states live *reach_s* after their last event, at least."""
+    known = [record.since(held) for held in record.since_s if held.reach_s >= reach_s]
+    return min(known, default=record.newest_s)
 
 
 def full_from(needs: Needs, record: Record | None) -> dict[str, float]:

@@ -6,6 +6,7 @@ within the horizon may ask for is gone, and every event is merged to the coarses
 its age allows. Workers of random plans apply random events, each reporting as it would.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -73,9 +74,10 @@ class World:
 
     record: Record | None = None
     newest_s: int | None = None
+    forgotten_s: int = 2**40
     events: list[Event] = field(default_factory=list)
 
-    def apply(self, worker: Worker, time_s: int) -> None:
+    def apply(self, worker: Worker, time_s: int, now_s: int, alive: Iterable[Worker]) -> None:
         if worker.mark_s is None or time_s > worker.mark_s:
             mark_s = (time_s // STEP + 1) * STEP
             requirements = frozenset(
@@ -87,6 +89,12 @@ class World:
             worker.mark_s = mark_s
         if self.newest_s is not None and time_s < self.newest_s - HORIZON:
             return
+        if now_s > self.forgotten_s:
+            for event in self.events:
+                event.lost = True
+        # As ``lifetime_s`` of the library has it, but for its spare day: that of all alive.
+        reach_s = max(asked.window.reach_s for each in alive for asked in each.plan)
+        self.forgotten_s = now_s + reach_s + HORIZON
         tracks = frozenset(asked.track for asked in worker.plan)
         # A string is written in the layout of who writes it: other tracks are gone from it.
         for event in self.events:
@@ -123,7 +131,7 @@ class World:
     steps=st.lists(
         st.tuples(
             st.integers(0, 3),
-            st.sampled_from([1, 7, 60, 299, 1_000, 4_000, 15_000]),
+            st.sampled_from([1, 7, 60, 299, 1_000, 4_000, 9_000, 15_000]),
             st.integers(0, 1_500),
         ),
         min_size=1,
@@ -141,7 +149,10 @@ def test_a_full_feature_has_lost_nothing_of_its_window(
         worker = workers[place % len(workers)]
         if number in restarts:
             worker.mark_s = None
-        world.apply(worker, now_s - late_s)
+        present = {each % len(workers) for each, _, _ in steps[: number + 1]}
+        coming = {each % len(workers) for each, _, _ in steps[number:]}
+        alive = [workers[each] for each in present & coming]
+        world.apply(worker, now_s - late_s, now_s, alive)
         assert world.newest_s is not None
         for asked in worker.plan:
             # The worker reads by the layout that it has just written.
@@ -157,10 +168,10 @@ def test_a_plan_that_stays_is_full_for_good_after_its_longest_reach(
 ) -> None:
     world, now_s = World(), first_s
     worker = Worker(plan)
-    world.apply(worker, now_s)
+    world.apply(worker, now_s, now_s, [worker])
     for passed_s in gaps:
         now_s += passed_s
-        world.apply(worker, now_s)
+        world.apply(worker, now_s, now_s, [worker])
         for asked in plan:
             (full_s,) = full_from({"f": (asked.need,)}, world.record).values()
             assert full_s == first_s + asked.window.reach_s

@@ -24,6 +24,7 @@ from consumer.features.warmth import (
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 START = 1_780_000_000
 HORIZON = 90_000
+BOTH = "card: {key: card_id}, device: {key: device_id}"
 
 
 def a_plan(*features: str, entities: str = "card: {key: card_id}") -> Plan:
@@ -139,11 +140,30 @@ def test_a_longer_window_that_is_added_warms_and_the_others_stay_full(history: H
 
 
 def test_a_longer_window_has_the_past_that_a_shorter_one_kept(history: History) -> None:
+    former = a_plan(count("1h"), over("sum", "1d", "device"), entities=BOTH)
+    history.report(former, START)
+    later = START + 20 * DAY
+    history.report(former, later)
+    longer = a_plan(count("6h"), over("sum", "1d", "device"), entities=BOTH)
+    full = history.report(longer, later)
+    assert full["count_6h"] == later + (6 - 1) * HOUR + 4 * MINUTE - MINUTE
+
+
+def test_a_past_of_states_that_are_forgotten_earlier_is_not_given(history: History) -> None:
     history.report(a_plan(count("7d")), START)
     later = START + 20 * DAY
     history.report(a_plan(count("7d")), later)
     full = history.report(a_plan(count("30d")), later)
-    assert full["count_30d"] == later + (30 - 7) * DAY + DAY // 2 - 2 * HOUR
+    assert full["count_30d"] == later + 30 * DAY + DAY // 2
+
+
+def test_it_counts_from_when_they_lived_long_enough(history: History) -> None:
+    history.report(a_plan(count("1h")), START)
+    history.report(a_plan(count("1h")), START + DAY)
+    history.report(a_plan(count("1h"), over("max", "1d")), START + DAY)
+    history.report(a_plan(count("1h"), over("max", "1d")), START + DAY + MINUTE)
+    full = history.report(a_plan(count("6h"), over("max", "1d")), START + DAY + MINUTE)
+    assert full["count_6h"] == START + DAY + 6 * HOUR + 4 * MINUTE
 
 
 def test_a_past_that_was_not_there_is_not_given(history: History) -> None:
@@ -197,11 +217,7 @@ def test_an_entity_that_is_new_or_keyed_by_another_field_warms(history: History)
     history.report(a_plan(count("1h")), START)
     later = START + DAY
     history.report(a_plan(count("1h")), later)
-    both = a_plan(
-        count("1h"),
-        over("count", "1h", "device"),
-        entities="card: {key: card_id}, device: {key: device_id}",
-    )
+    both = a_plan(count("1h"), over("count", "1h", "device"), entities=BOTH)
     assert history.report(both, later)["device_count_1h"] == later + HOUR + MINUTE
     rekeyed = a_plan(count("1h"), entities="card: {key: customer_id}")
     assert history.report(rekeyed, later)["count_1h"] == later + HOUR + MINUTE
@@ -215,8 +231,7 @@ def test_what_was_dropped_warms_again_when_it_comes_back(history: History) -> No
     history.report(one, back)
     full = history.report(both, back)
     assert full["count_1h"] < back
-    # The hour before was kept on a finer grid.
-    assert full["count_1d"] == back + DAY + 24 * MINUTE - HOUR - MINUTE
+    assert full["count_1d"] == back + DAY + 24 * MINUTE
 
 
 def test_events_before_a_change_reach_as_far_as_the_furthest_worker(history: History) -> None:
