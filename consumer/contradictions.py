@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from consumer.settings import Settings
 
+LEADER_LOCK_S = 120.0
+"""The lock of the KCL's leader stands this long after its end (KCL 3.1.3)."""
+
+# A takeover took 190 s at most with the default failover time, and 183 s with two seconds.
+_START_FAILOVERS = 8
 SHORTEST_RETENTION_S = 86_400
 """Kinesis keeps records for 24 hours at least (PutRecords, service limits)."""
 
@@ -142,6 +147,15 @@ def _daemon(settings: Settings) -> Iterator[Contradiction]:
             f"{worker.progress_limit_s:g}",
             f"at most half of kcl.child_timeout_s ({kcl.child_timeout_s}): the worker's own "
             "watchdog, at twice its limit, comes before the KCL's",
+        )
+    start_s = LEADER_LOCK_S + _START_FAILOVERS * kcl.failover_time_ms / 1000
+    if supervisor.lease_limit_s <= start_s:
+        yield Contradiction(
+            "supervisor.lease_limit_s",
+            ("kcl.failover_time_ms",),
+            f"{supervisor.lease_limit_s:g}",
+            f"more than {start_s:g} ({LEADER_LOCK_S:g} s and {_START_FAILOVERS} times "
+            "kcl.failover_time_ms), which a start under another id or a takeover may take",
         )
     if supervisor.restart_backoff_s > supervisor.restart_backoff_max_s:
         yield Contradiction(

@@ -21,7 +21,7 @@ _ASK = signal.SIGUSR1
 _ASK_LIMIT_S = 1.0
 _POLL_S = 0.05
 _SUFFIX = ".fault"
-_SHOWN = 4_000
+_SHOWN = 2_000
 # As faulthandler.c names them; the one with a hyphen since Python 3.13.
 _SIGNALS = {
     "Segmentation fault": "SIGSEGV",
@@ -32,6 +32,8 @@ _SIGNALS = {
     "Aborted": "SIGABRT",
 }
 _FATAL = "Fatal Python error: "
+_THREAD = "(most recent call first):"
+_AT_FAULT = "Current thread"
 
 
 class FaultTrace:
@@ -99,4 +101,12 @@ def read_trace(path: Path) -> tuple[str, str]:
     except OSError:
         return "", ""
     name = text.partition(_FATAL)[2].partition("\n")[0]
-    return _SIGNALS.get(name.strip(), ""), text.strip()[:_SHOWN]
+    return _SIGNALS.get(name.strip(), ""), _in_order(text)
+
+
+def _in_order(text: str) -> str:
+    """The thread at fault first, which stands anywhere among the others; cut at some length."""
+    parts = [part.strip() for part in text.split("\n\n")]
+    threads = [part for part in parts if _THREAD in part]
+    threads.sort(key=lambda part: not part.startswith(_AT_FAULT))
+    return "\n".join(threads)[:_SHOWN]

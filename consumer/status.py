@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consumer.clock import Clock
+from consumer.contradictions import LEADER_LOCK_S
 from consumer.health import (
     Probe,
     Situation,
@@ -22,10 +23,6 @@ from consumer.metric_files import MetricFiles
 from consumer.metrics import CHECKPOINT_AGE_SECONDS, SupervisorMetrics
 from consumer.settings import Settings
 from consumer.status_server import PROMETHEUS_TEXT, Answer, health_answer
-
-# The lock of the KCL's leader stands for two minutes, then leases are assigned
-# every two failover times (KCL 3.1.3).
-_LEADER_LOCK_S = 120.0
 
 
 class Status:
@@ -51,7 +48,8 @@ class Status:
         self.leases: LeaseWatch | None = None
         self._run_dir = settings.supervisor.run_dir
         self._progress_limit_s = settings.worker.progress_limit_s
-        self._spare_after_s = _LEADER_LOCK_S + 2 * settings.kcl.failover_time_ms / 1000
+        # Leases are assigned every two failover times, once the leader's lock is over.
+        self._spare_after_s = LEADER_LOCK_S + 2 * settings.kcl.failover_time_ms / 1000
         self._files = files
         self._probes = probes
         self._clock = clock

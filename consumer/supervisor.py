@@ -172,13 +172,14 @@ class _Supervisor:
                 self._log.error(
                     "giving up: restarts do not help",
                     **told,
+                    restarts=self._restarted,
                     limit=self._settings.supervisor.restart_limit,
                     window_s=self._settings.supervisor.restart_window_s,
                 )
                 return EXIT_GAVE_UP
             self._restarted += 1
             self._status.metrics.restarts.labels(ended.cause).inc()
-            self._log.error("restarting the KCL", **told, pause_s=pause_s)
+            self._log.error("restarting the KCL", **told, restarts=self._restarted, pause_s=pause_s)
             if self._stop.wait(pause_s):
                 return 0
 
@@ -187,7 +188,7 @@ class _Supervisor:
         told = describe_ending(ending, self._clock.monotonic_s())
         if self._words.java:
             told["java_error"] = self._words.java
-        return {**told, "restarts": self._restarted}
+        return told
 
     def _run_group(self) -> int | Ending:
         """One life of the group: an exit code after an orderly stop, else how it ended."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 import orjson
 from localstack_client.session import Session
 
+from consumer.model import Position, ShardId
 from consumer.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,8 @@ class KclDaemon:
     stream: str
     process: "subprocess.Popen[bytes] | None" = None
     extra: dict[str, str] = field(default_factory=dict)
+    worker: str | None = None
+    """The worker's module in this folder, if it is not the journal worker."""
 
     @property
     def log(self) -> Path:
@@ -100,7 +103,11 @@ class KclDaemon:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.supervised", str(settings), str(self.folder)],
+                [
+                    *(sys.executable, "-m", "tests.e2e.supervised"),
+                    *(str(settings), str(self.folder)),
+                    *([] if self.worker is None else [self.worker]),
+                ],
                 env=environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -108,12 +115,15 @@ class KclDaemon:
                 stderr=log,
             )
 
-    def put(self, *orders: str) -> None:
-        """Put records, all on one shard."""
+    def put(self, *orders: str) -> list[tuple[ShardId, Position]]:
+        """Put records, all on one shard; where each of them is."""
         kinesis = self.aws.client("kinesis")
-        for order in orders:
+        put = [
             kinesis.put_record(StreamName=self.stream, Data=order.encode(), PartitionKey="one")
+            for order in orders
+        ]
         kinesis.close()
+        return [(ShardId(each["ShardId"]), Position(int(each["SequenceNumber"]))) for each in put]
 
     def journal(self, event: str | None = None) -> list[Entry]:
         """What the workers wrote down, oldest first."""

@@ -2,7 +2,7 @@
 The real KCL, its processes killed one by one.
 
 The tests run in this order on one daemon, since a first lease takes half a
-minute; each leaves it running and caught up, except the last three.
+minute; each leaves it running and caught up, except the last four.
 """
 
 import os
@@ -10,6 +10,7 @@ import signal
 
 import orjson
 
+from consumer.suspicion import Death, accuse
 from tests.e2e.kcl_daemon import Entry, KclDaemon, eventually, is_alive
 
 # Of a restart under the same worker id; a new id takes more than two minutes.
@@ -131,6 +132,47 @@ def test_nothing_is_left_when_the_supervisor_is_killed(daemon: KclDaemon) -> Non
     assert len(group) == 3
     os.kill(daemon.pid, signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, group)), "Java and its workers are gone")
+
+
+def test_the_third_death_at_a_record_makes_it_a_letter(daemon: KclDaemon) -> None:
+    ((shard_id, position),) = daemon.put(an_event("poison-fault-decode"))
+    death = Death("SIGKILL", "score", 0.1, 0, (str(position), str(position)))
+    for _ in range(2):
+        accuse(daemon.run_dir, daemon.settings.kcl.application_name, shard_id, death)
+    daemon.worker = "poisoned_worker"
+    daemon.start()
+    letters = daemon.folder / "letters"
+    eventually(
+        lambda: letters.exists() and list(letters.iterdir()), "a letter", 2 * RESTART_LIMIT_S
+    )
+    daemon.put(an_event("after-poison"))
+    decided = daemon.folder / "decided"
+    eventually(lambda: decided.exists() and b"after-poison" in decided.read_bytes(), "the next")
+    (letter,) = letters.iterdir()
+    content = orjson.loads(letter.read_bytes())
+    assert content["error"] == "crashed"
+    assert content["message"].endswith("+00:00")
+    assert "SIGSEGV in stage decode" in content["message"]
+    (ended,) = [event for event in daemon.events() if event.get("how") == "SIGSEGV"]
+    assert (ended["cause"], ended["restarts"]) == ("worker_died", 1)
+    assert ended["under_way"] == str(position)
+    assert "in _meet" in str(ended["trace"])
+    assert daemon.stop() == 0
+    assert list((daemon.run_dir / "suspects").iterdir()) == []
+
+
+def an_event(transaction_id: str) -> str:
+    return orjson.dumps(
+        {
+            "type": "transaction",
+            "transaction_id": transaction_id,
+            "event_time": "2026-09-01T12:00:00Z",
+            "card_id": "card_1",
+            "merchant_id": "merchant_1",
+            "amount": 12.5,
+            "currency": "EUR",
+        }
+    ).decode()
 
 
 def _both_shards(daemon: KclDaemon) -> list[Entry]:

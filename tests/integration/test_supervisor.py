@@ -5,6 +5,10 @@ import select
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 import orjson
@@ -20,9 +24,19 @@ from consumer.settings import Settings
 from consumer.supervisor import Daemon, run_daemon
 configure("info", "json")
 settings = Settings.model_validate_json(sys.argv[1])
-raise SystemExit(run_daemon(Daemon(settings, ["true"], Path(sys.argv[2]), "0.0.0")))
+{fleet}
+daemon = Daemon(settings, ["true"], Path(sys.argv[2]), "0.0.0", fleet={name})
+raise SystemExit(run_daemon(daemon))
 """
 
+
+_UNREAD = """
+from consumer.fleet import Shard
+class Unread:
+    def leases(self): return []
+    def shards(self): return [Shard("shard-7")]
+    def lag_ms(self, lease, now_ms): return None
+"""
 
 # What the KCL logs when it begins to take part in lease assignment.
 _INITIALIZED = "Initialization complete. Starting worker loop."
@@ -32,24 +46,29 @@ _SAY_INITIALIZED = f"printf 't\\tINFO\\tcoordinator.Scheduler\\t\\t{_INITIALIZED
 class _Run:
     """A supervisor process and its log, line by line."""
 
-    def __init__(self, folder: Path, java: str, **kcl: object) -> None:
+    def __init__(
+        self, folder: Path, java: str, *, unread: bool = False, **supervisor: object
+    ) -> None:
         program = folder / "java"
         program.write_text(f"#!/bin/sh\n{java}\n")
         program.chmod(0o755)
         settings = {
-            "kcl": {"java": str(program), "worker_id": str(folder), **kcl},
+            "kcl": {"java": str(program), "worker_id": str(folder), "failover_time_ms": 300},
             "supervisor": {
                 "host": "127.0.0.1",
                 "port": 0,
                 "run_dir": str(folder / "run"),
                 "restart_backoff_s": 0.05,
                 "restart_limit": 3,
+                **supervisor,
             },
         }
         logback = folder / "logback.xml"
         logback.write_text("<configuration/>")
+        fleet, name = (_UNREAD, "Unread()") if unread else ("", "None")
+        program_text = _PROGRAM.format(fleet=fleet, name=name)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, orjson.dumps(settings).decode(), str(logback)],
+            [sys.executable, "-c", program_text, orjson.dumps(settings).decode(), str(logback)],
             stderr=subprocess.PIPE,
         )
         self.events: list[dict[str, object]] = []
@@ -140,6 +159,33 @@ def a_java_with_a_worker(folder: Path, then: str = "") -> str:
         f"trap 'exit 143' TERM; {sys.executable} {program} {folder / 'run'} &\n"
         f"{_SAY_INITIALIZED}; wait"
     )
+
+
+def test_a_kcl_that_takes_no_shard_up_turns_health_red_and_is_started_again(
+    tmp_path: Path,
+) -> None:
+    java = f"{_SAY_INITIALIZED}; exec sleep 600"
+    run = _Run(tmp_path, java, unread=True, lease_limit_s=1.5)
+    port = run.until("started")["port"]
+    deadline_s = time.monotonic() + 60
+    while (health := _health(port))[0] == HTTPStatus.OK:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert b"no worker runs here, and shard-7 waits for an owner" in health[1]
+    told = run.until("restarting the KCL")
+    assert (told["cause"], told["restarts"]) == ("no_worker", 1)
+    assert "shard-7" in str(told["detail"])
+    run.process.terminate()
+    assert run.end() == 0
+
+
+def _health(port: object) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
 
 
 def test_a_worker_that_java_left_behind_was_cut_off(tmp_path: Path) -> None:

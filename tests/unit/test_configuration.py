@@ -272,6 +272,7 @@ def test_an_unknown_key_never_shows_its_value(tmp_path: Path) -> None:
         ({"DECISION__FRAUD_DECLINE": "0.4"}, "decision.fraud_review"),
         ({"WORKER__PROGRESS_LIMIT_S": "150.5"}, "worker.progress_limit_s"),
         ({"SUPERVISOR__RESTART_BACKOFF_S": "31"}, "supervisor.restart_backoff_s"),
+        ({"SUPERVISOR__LEASE_LIMIT_S": "200"}, "supervisor.lease_limit_s"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(

@@ -74,6 +74,45 @@ def test_an_empty_delivery_is_progress_without_a_new_position(tmp_path: Path) ->
     assert (state.position, state.progress_s, state.unsaved_since_s) == ("5:0", 20.0, None)
 
 
+def test_what_is_under_way_is_told_from_its_first_record_on(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    with Heartbeat(tmp_path, clock) as heartbeat:
+        heartbeat.delivered(Position(3), Position(9))
+        clock.now_s = 20.0
+        heartbeat.under_way(Position(3), Position(5))
+        (state,) = read_heartbeats(tmp_path)
+        assert (state.delivery, state.under_way) == (("3:0", "9:0"), ("3:0", "5:0"))
+        assert state.progress_s == 20.0
+        heartbeat.nothing_under_way()
+        assert read_heartbeats(tmp_path)[0].under_way == ("", "")
+
+
+def test_a_stage_is_told_with_when_it_began_and_waiting_is_a_sign_of_life(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    with Heartbeat(tmp_path, clock) as heartbeat:
+        clock.now_s = 20.0
+        heartbeat.stage("observe")
+        (state,) = read_heartbeats(tmp_path)
+        assert (state.stage_s, state.moved_s) == (20.0, 10.0)
+        clock.now_s = 30.0
+        heartbeat.stage("waiting:redis")
+        assert read_heartbeats(tmp_path)[0].moved_s == 30.0
+
+
+def test_the_longest_positions_and_names_leave_room_for_a_cause(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()) as heartbeat:
+        longest = Position(10**56, 10**6)
+        heartbeat.shard(ShardId("s" * 128))
+        heartbeat.delivered(longest, longest)
+        heartbeat.under_way(longest, longest)
+        heartbeat.progress(longest, millis_behind=10**9)
+        heartbeat.checkpointed(longest)
+        heartbeat.leaving("redis: gone")
+        (state,) = read_heartbeats(tmp_path)
+    assert state.cause == "redis: gone"
+    assert state.under_way == (str(longest), str(longest))
+
+
 def test_a_worker_that_leaves_in_good_order_leaves_no_file(tmp_path: Path) -> None:
     with Heartbeat(tmp_path, StoppedClock()):
         pass

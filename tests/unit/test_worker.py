@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import orjson
 import pytest
@@ -27,6 +28,7 @@ from consumer.patience import Patience
 from consumer.ports import Durability
 from consumer.settings import Events
 from consumer.settings import Worker as WorkerSettings
+from consumer.suspicion import Death, Suspects, accuse
 from consumer.worker import Worker, WorkerParts
 from tests.builders import SHARD
 from tests.fakes.clock import FakeClock
@@ -120,6 +122,8 @@ def decode_or_explode(data: bytes, rules: DecodeRules) -> Transaction | Label:
     """Fails at the events that ask for it, as no decoder should."""
     if b"explode" in data:
         raise RecursionError
+    if b"exhaust" in data:
+        raise MemoryError
     return decode(data, rules)
 
 
@@ -133,6 +137,7 @@ class Bench:
         chunk_size: int = 10,
         limit_share: float = 0.5,
         durability: Durability | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.features = FakeFeatures()
@@ -162,6 +167,7 @@ class Bench:
             telemetry=self.telemetry,
             clock=self.clock,
             durability=durability,
+            suspects=suspects,
         )
         settings = WorkerSettings(chunk_size=chunk_size, checkpoint_interval_s=2.0)
         self.worker = Worker(parts, settings)
@@ -474,3 +480,68 @@ def test_a_replaced_primary_means_leaving_without_a_checkpoint() -> None:
     with pytest.raises(Unavailable, match="a primary was replaced"):
         bench.deliver(bench.record(2))
     assert bench.checkpoints == [Position(1)]
+
+
+def suspecting(run_dir: Path, *ranges: tuple[int, int], stage: str = "score") -> Suspects:
+    """Suspects after one death in each of *ranges*."""
+    for first, last in ranges:
+        at = (str(Position(first)), str(Position(last)))
+        accuse(run_dir, "app", SHARD, Death("SIGSEGV", stage, 0.1, 0, at))
+    return Suspects(run_dir, "app")
+
+
+def test_suspected_records_are_worked_one_by_one_and_the_others_in_chunks(tmp_path: Path) -> None:
+    bench = Bench(chunk_size=3, suspects=suspecting(tmp_path, (4, 6)))
+    bench.deliver(*(bench.record(number) for number in range(1, 11)))
+    assert [len(call) for call in bench.features.calls] == [3, 1, 1, 1, 3, 1]
+    assert len(bench.documents.documents) == 10
+    assert bench.letters.letters == {}
+    alone = [(Position(number), Position(number)) for number in (4, 5, 6)]
+    assert [each for each in bench.telemetry.begun if each in alone] == alone
+
+
+def test_a_suspected_record_is_acknowledged_before_the_next_is_touched(tmp_path: Path) -> None:
+    bench = Bench(suspects=suspecting(tmp_path, (1, 3)))
+    bench.deliver(*(bench.record(number) for number in range(1, 4)))
+    assert bench.telemetry.stages == ["observe", "score", "decide"] * 3
+    assert [len(batch) for batch in bench.sink.sent] == [1, 1, 1]
+
+
+def test_suspected_records_are_checkpointed_in_between(tmp_path: Path) -> None:
+    bench = Bench(suspects=suspecting(tmp_path, (1, 2)))
+    bench.deliver(bench.record(1), bench.record(2))
+    assert bench.checkpoints[0] == Position(1), "Java is told that we live"
+
+
+@pytest.mark.parametrize(("stage", "read"), [("score", True), ("decode", False)])
+def test_the_third_death_at_a_record_makes_it_a_letter_and_it_is_not_touched(
+    tmp_path: Path, stage: str, *, read: bool
+) -> None:
+    bench = Bench(suspects=suspecting(tmp_path, *[(2, 2)] * 3, stage=stage))
+    bench.deliver(bench.record(1), bench.record(2, b'{"explode": 1}'), bench.record(3))
+    (letter,) = bench.letters.letters.values()
+    assert (letter.error, letter.position) == ("crashed", Position(2))
+    assert f"SIGSEGV in stage {stage}" in letter.message
+    assert ("explode" in letter.payload) is read, "what reading ended is not read again"
+    assert set(bench.documents.documents) == {"tx_1", "tx_3"}
+    assert bench.features.calls == [["tx_1"], ["tx_3"]]
+
+
+def test_what_is_under_way_includes_the_chunk_that_waits_and_rows_on_their_way() -> None:
+    bench = Bench(chunk_size=2)
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(*(bench.record(number) for number in range(1, 7)))
+    bench.deliver(bench.record(7))
+    assert bench.telemetry.begun == [
+        (Position(1), Position(2)),
+        (Position(1), Position(4)),
+        (Position(1), Position(6)),
+        (Position(1), Position(7)),
+    ]
+
+
+def test_an_allocation_that_fails_is_the_processes_trouble_and_no_letter() -> None:
+    bench = Bench()
+    with pytest.raises(MemoryError):
+        bench.deliver(bench.record(1, b'{"exhaust": 1}'))
+    assert bench.letters.letters == {}
