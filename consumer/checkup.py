@@ -74,9 +74,14 @@ class IndexFacts:
 
 
 def from_problems(subject: str, problems: Iterable[Problem]) -> list[Finding]:
-    """Each of *problems* as a failure."""
+    """Each of *problems* as a failure, with the line where it is one of a file."""
     return [
-        Finding(subject, Level.FAIL, f"{each.key}: {each.found}", f"expected {each.expected}")
+        Finding(
+            subject,
+            Level.FAIL,
+            f"{each.source + ': ' if ':' in each.source else ''}{each.key}: {each.found}",
+            f"expected {each.expected}",
+        )
         for each in problems
     ]
 

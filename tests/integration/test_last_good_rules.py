@@ -208,6 +208,7 @@ def test_the_preflight_goes_on_loudly_and_check_fails(
     body = orjson.loads(capsysbinary.readouterr().out)
     rules = [each for each in body["checks"] if each["subject"] == "rules"]
     assert [each["level"] for each in rules] == ["FAIL", "FAIL"]
+    assert "rules.yaml:1:9: the file: " in rules[0]["text"]
     assert rules[1]["text"].startswith("a start would decide by the last good copy of ")
 
 

@@ -13,6 +13,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from consumer.adapters.redis.accepted_rules import RedisAcceptedRules
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import command, connect, translated
 from consumer.adapters.redis.documents import RedisDocuments
@@ -237,6 +238,11 @@ def use_everything(client: redis.Redis) -> None:
         documents.label([a_label(2)])
         Explanations(client).write(TransactionId("tx_1"), b"[1]")
         assert durability.confirm()
+    with closing(RedisAcceptedRules(client)) as accepted:
+        assert accepted.keep("a", b"one")
+        accepted.trip("b", "a", b"one")
+        accepted.accept("b", b"two")
+        assert (accepted.read(), accepted.version()) == (b"two", "b")
     assert count_documents(client) == 2
     assert count_decisions(client) == {"approve": 1, "decline": 1}
     search = RedisSearch(client, 1.0)
