@@ -77,7 +77,8 @@ class WorkerTelemetry:
 
     def stage(self, name: str) -> None:
         """The worker entered stage *name*."""
-        self._heartbeat.stage(name)
+        # A plain text, as every key and value of what is written is to be.
+        self._heartbeat.stage(str(name))
 
     def waiting(self, error: Unavailable, waited_s: float) -> None:
         """A dependency is not available and the worker waits for it."""

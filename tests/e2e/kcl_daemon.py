@@ -69,6 +69,11 @@ class KclDaemon:
         return self.folder / "run dir"
 
     @property
+    def worker_id(self) -> str:
+        # Another run of the tests on this machine must not hold the same one.
+        return f"worker-{self.stream}-{os.getpid()}"
+
+    @property
     def settings(self) -> Settings:
         return Settings.model_validate(
             {
@@ -76,7 +81,7 @@ class KclDaemon:
                 "kcl": {
                     "stream_name": self.stream,
                     "application_name": f"app-{self.stream}",
-                    "worker_id": f"worker-{self.stream}",
+                    "worker_id": self.worker_id,
                     "failover_time_ms": 2_000,
                 },
                 "worker": {"progress_limit_s": 5.0},

@@ -22,7 +22,7 @@ def test_records_arrive_and_are_checkpointed_by_position(daemon: KclDaemon) -> N
     last = daemon.await_record("second")
     assert [entry.data for entry in daemon.journal("record")] == ["first", "second"]
     eventually(
-        lambda: ("worker-spine", last.position) in daemon.leases().values(),
+        lambda: (daemon.worker_id, last.position) in daemon.leases().values(),
         "the lease table holds the checkpoint",
     )
 
@@ -67,7 +67,7 @@ def test_a_killed_worker_is_replaced_under_the_same_worker_id(daemon: KclDaemon)
     assert after.pid != before.pid
     assert not is_alive(java)
     assert len(daemon.seen("second")) == 1, "a checkpointed record came again"
-    assert {owner for owner, _ in daemon.leases().values()} == {"worker-spine"}
+    assert {owner for owner, _ in daemon.leases().values()} == {daemon.worker_id}
     assert b'fraudstream_restarts_total{cause="worker_died"} 1.0' in daemon.get("/metrics")[1]
 
 
@@ -139,6 +139,7 @@ def test_the_third_death_at_a_record_makes_it_a_letter(daemon: KclDaemon) -> Non
     death = Death("SIGKILL", "score", 0.1, 0, (str(position), str(position)))
     for _ in range(2):
         accuse(daemon.run_dir, daemon.settings.kcl.application_name, shard_id, death)
+    daemon.kill()
     daemon.worker = "poisoned_worker"
     daemon.start()
     letters = daemon.folder / "letters"

@@ -26,6 +26,7 @@ from consumer.local.redis_server import RedisServer
 from consumer.local.resources import prepare, session
 from consumer.local.stack import Stack
 from consumer.model import Position
+from consumer.suspicion import Death, accuse, case_path
 from tests.builders import SHARD
 from tests.e2e.kcl_daemon import eventually
 from tests.e2e.worker_process import (
@@ -351,6 +352,28 @@ def test_the_newest_label_stands_on_its_document(shard: Shard) -> None:
     assert (first["label"]["label"], first["label"]["source"]) == ("fraud", "chargeback")
     assert "label" not in second
     assert shard.letters() == [], "a label without a document is no bad record"
+
+
+def test_a_record_that_ended_three_workers_is_a_letter_and_the_rest_is_decided(
+    shard: Shard, plan: Plan
+) -> None:
+    application = f"app-{shard.name}"
+    death = Death("SIGSEGV", "score", 0.1, 0, (str(Position(5)), str(Position(5))))
+    for _ in range(3):
+        accuse(shard.run_dir, application, SHARD, death)
+    events = [shard.transaction(number) for number in range(12)]
+    records = shard.records(*events)
+    with shard.worker(KCL__APPLICATION_NAME=application) as driver:
+        driver.deliver(records)
+        driver.request_shutdown()
+        assert driver.checkpoints[-1] == records[-1].position
+    (letter,) = shard.letters()
+    assert letter["error"] == "crashed"
+    assert letter["message"].count("SIGSEGV in stage score") == 3
+    assert shard.id(4) in letter["payload"]
+    assert_each_decided_and_counted_once(shard, plan, events[:4] + events[5:])
+    assert len(shard.logged("a record is dead-lettered as crashed")) == 1
+    assert not case_path(shard.run_dir, application, SHARD).exists()
 
 
 def await_documents(shard: Shard, number: int) -> None:
