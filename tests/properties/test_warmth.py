@@ -3,7 +3,8 @@ A feature that is said to be full has lost nothing of its window, whatever came 
 
 State is modelled as pessimistically as its format permits: an event that no read on time or
 within the horizon may ask for is gone, and every event is merged to the coarsest grid that
-its age allows. Workers of random plans apply random events, each reporting as it would.
+its age allows. Workers of random plans apply random events, each reporting as it would, and
+all write as the former plan wants while a worker of it is alive.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from consumer.features.warmth import (
     take_note,
 )
 
-STEP, HORIZON = 300, 2_000
+STEP, HORIZON, LATEST = 300, 2_000, 1_500
 WINDOWS = [
     Window(span, delay, grid)
     for span, grid in ((600, 5), (600, 1), (3_600, 60), (9_000, 60))
@@ -66,6 +67,7 @@ class Event:
 class Worker:
     plan: ModelPlan
     mark_s: int | None = None
+    in_force: bool = False
 
 
 @dataclass
@@ -74,35 +76,42 @@ class World:
 
     record: Record | None = None
     newest_s: int | None = None
+    written: ModelPlan | None = None
     forgotten_s: int = 2**40
     events: list[Event] = field(default_factory=list)
 
     def apply(self, worker: Worker, time_s: int, now_s: int, alive: Iterable[Worker]) -> None:
-        if worker.mark_s is None or time_s > worker.mark_s:
+        alive = list(alive)
+        # The written plan gives way when no living worker has another than the one that comes.
+        if self.written is None or {each.plan for each in alive} == {worker.plan}:
+            self.written = worker.plan
+        in_force = self.written == worker.plan
+        if worker.mark_s is None or time_s > worker.mark_s or (in_force and not worker.in_force):
             mark_s = (time_s // STEP + 1) * STEP
             requirements = frozenset(
                 each for asked in worker.plan for each in asked.need.requirements
             )
             joins = worker.mark_s is None
-            report = Report(requirements, time_s, mark_s, HORIZON, joins=joins)
+            report = Report(requirements, time_s, mark_s, HORIZON, joins=joins, in_force=in_force)
             self.record = take_note(self.record, report)
-            worker.mark_s = mark_s
+            worker.mark_s, worker.in_force = mark_s, in_force
         if self.newest_s is not None and time_s < self.newest_s - HORIZON:
             return
         if now_s > self.forgotten_s:
             for event in self.events:
                 event.lost = True
-        # As ``lifetime_s`` of the library has it, but for its spare day: that of all alive.
-        reach_s = max(asked.window.reach_s for each in alive for asked in each.plan)
-        self.forgotten_s = now_s + reach_s + HORIZON
-        tracks = frozenset(asked.track for asked in worker.plan)
+        # As ``lifetime_s`` of the library has it: that of all alive, and of what is written.
+        plans = [self.written, *(each.plan for each in alive)]
+        reach_s = max(asked.window.reach_s for plan in plans for asked in plan)
+        self.forgotten_s = now_s + reach_s + HORIZON + LATEST
+        tracks = frozenset(asked.track for asked in self.written)
         # A string is written in the layout of who writes it: other tracks are gone from it.
         for event in self.events:
             event.tracks &= tracks
         self.events.append(Event(time_s, tracks))
         self.newest_s = max(time_s, self.newest_s or time_s)
         for event in self.events:
-            self._compact(event, worker.plan)
+            self._compact(event, self.written)
 
     def _compact(self, event: Event, plan: ModelPlan) -> None:
         assert self.newest_s is not None
@@ -132,7 +141,7 @@ class World:
         st.tuples(
             st.integers(0, 3),
             st.sampled_from([1, 7, 60, 299, 1_000, 4_000, 9_000, 15_000]),
-            st.integers(0, 1_500),
+            st.integers(0, LATEST),
         ),
         min_size=1,
         max_size=40,
