@@ -1,0 +1,253 @@
+"""
+Shows that the fault suite bites: ``make mutations``, ``ONLY=word`` for some of them.
+
+Each protection is taken out of a copy of the tree, one at a time, and the cases that are
+to notice have to fail there. They have to pass in an untouched copy first. A protection
+that can be removed unnoticed is a promise that nothing holds.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("config", "consumer", "tests")
+_FILES = ("setup.cfg", "pyproject.toml", "README.md")
+_LIMIT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """
+    One protection: *found* in *file* becomes *changed*.
+
+    *notices* are what has to fail: a part of the name of cases, or a path for pytest.
+    """
+
+    name: str
+    guarantee: str
+    file: str
+    found: str
+    changed: str
+    notices: str
+
+
+MUTATIONS = (
+    Mutation(
+        "a checkpoint names its position",
+        "1 nothing is lost",
+        "consumer/adapters/kinesis.py",
+        "checkpointer.checkpoint(number, sub_number)",
+        "checkpointer.checkpoint()",
+        "processes/kill between a checkpoint and its answer",
+    ),
+    Mutation(
+        "a checkpoint waits for Firehose",
+        "1 nothing is lost",
+        "consumer/worker.py",
+        "        future = self._parts.sink.publish(documents)\n",
+        "        self._parts.sink.publish(documents)\n        self._progress.finish(ticket)\n"
+        "        return\n",
+        "processes/kill around the acknowledgement of Firehose",
+    ),
+    Mutation(
+        "an error ends the process before kclpy answers OK",
+        "1 nothing is lost",
+        "consumer/adapters/kinesis.py",
+        "        finally:\n            self._leave(code)",
+        "        finally:\n            pass",
+        "tests/unit/test_kinesis.py",
+    ),
+    Mutation(
+        "nothing but the protocol on standard output",
+        "1 nothing is lost",
+        "consumer/stdout_guard.py",
+        "    os.dup2(2, 1)\n",
+        "",
+        "tests/integration/test_stdout_guard.py",
+    ),
+    Mutation(
+        "an id that is known changes nothing",
+        "2 features change once",
+        "consumer/features/applying.lua",
+        "elseif s and is_known(e, st, sub(argument, 1, 8)) then",
+        "elseif false then",
+        "processes/kill around the feature update",
+    ),
+    Mutation(
+        "redis-py repeats nothing by itself",
+        "2 features change once",
+        "consumer/adapters/redis/connection.py",
+        "            retry=Retry(NoBackoff(), 0),\n",
+        "",
+        "tests/integration/test_redis_features.py",
+    ),
+    Mutation(
+        "the first document stands",
+        "3 decided once",
+        "consumer/adapters/redis/documents.py",
+        "if not redis.call('JSON.SET', keys[1], '$', document, 'NX') then",
+        "if not redis.call('JSON.SET', keys[1], '$', document) then",
+        "processes/kill around the documents",
+    ),
+    Mutation(
+        "a clock ahead is clamped to the arrival",
+        "4 features depend on events and time only",
+        "consumer/engine.py",
+        "return min(int(self.transaction.event_time.timestamp()), self.origin.arrival_ms // 1000)",
+        "return int(self.transaction.event_time.timestamp())",
+        "processes/kill around the feature update",
+    ),
+    Mutation(
+        "a deadline ends the wait for a model",
+        "5 a sick endpoint degrades",
+        "consumer/scoring.py",
+        '        return "timeout"\n    error = future.exception()',
+        "        pass\n    error = future.exception()",
+        "tests/unit/test_scoring.py",
+    ),
+    Mutation(
+        "a prediction has one id for ever",
+        "6 repeats can be removed",
+        "consumer/row.py",
+        'stored["prediction_id"]',
+        "str(id(stored))",
+        "processes/kill around the sending to Firehose",
+    ),
+    Mutation(
+        "a dead letter is named by its position",
+        "7 a bad record costs itself",
+        "consumer/model.py",
+        "    def letter_id(self) -> str:\n",
+        "    def letter_id(self) -> str:\n        return hex(id(self))\n\n    def no(self):\n",
+        "processes/kill around the dead letters",
+    ),
+    Mutation(
+        "card numbers in identifiers are refused",
+        "8 no card number in clear",
+        "consumer/masking.py",
+        "def mask_payload(",
+        "def mask_payload(data: bytes) -> bytes:\n    return data\n\n\ndef _never(",
+        "tests/e2e/test_what_events_leave.py",
+    ),
+    Mutation(
+        "the checker compares entities",
+        "the checker itself",
+        "tests/chaos/checker.py",
+        "def _unequal(",
+        "def _unequal(*_: object) -> list[object]:\n    return []\n\n\ndef _never(",
+        "tests/chaos/test_checker.py",
+    ),
+    Mutation(
+        "the checker compares documents",
+        "the checker itself",
+        "tests/chaos/checker.py",
+        "def _documents(",
+        "def _documents(*_: object) -> list[object]:\n    return []\n\n\ndef _never(",
+        "tests/chaos/test_checker.py",
+    ),
+)
+
+
+def main() -> int:
+    """Try every mutation that ``ONLY`` is part of; 0 when all were noticed."""
+    wanted = os.environ.get("ONLY", "")
+    chosen = [each for each in MUTATIONS if wanted in each.name]
+    if not chosen:
+        names = "\n  ".join(each.name for each in MUTATIONS)
+        _say(f"ONLY={wanted} names no protection. There are:\n  {names}")
+        return 2
+    failures = [*_control(chosen), *_try_all(chosen)]
+    _say(f"{len(chosen)} protections, {len(failures)} failures")
+    return 1 if failures else 0
+
+
+def _control(chosen: Sequence[Mutation]) -> Iterator[str]:
+    """What is to notice passes while nothing is changed."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        copy = _copy(Path(name))
+        for notices in dict.fromkeys(each.notices for each in chosen):
+            noticed, output = _run(copy, notices)
+            _say(f"{'FAILED' if noticed else 'ok':8} untouched  {notices}")
+            if noticed:
+                _say(output)
+                yield notices
+
+
+def _try_all(chosen: Sequence[Mutation]) -> Iterator[str]:
+    for mutation in chosen:
+        with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+            copy = _copy(Path(name))
+            _mutate(copy, mutation)
+            noticed, _ = _run(copy, mutation.notices)
+        _say(
+            f"{'ok' if noticed else 'FAILED':8} without: {mutation.name} ({mutation.guarantee}) "
+            f"{'fails' if noticed else 'is not noticed by'} {mutation.notices}"
+        )
+        if not noticed:
+            yield mutation.name
+
+
+def _copy(folder: Path) -> Path:
+    for name in _COPIED:
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in _FILES:
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def _mutate(copy: Path, mutation: Mutation) -> None:
+    """Raises AssertionError where the protection is not found once, so that none goes stale."""
+    path = copy / mutation.file
+    text = path.read_text()
+    times = text.count(mutation.found)
+    assert times == 1, f"{mutation.name}: stands {times} times in {mutation.file}, expected once"
+    changed = text.replace(mutation.found, mutation.changed)
+    if path.suffix == ".py":
+        # What cannot even be read would fail for the wrong reason.
+        compile(changed, mutation.file, "exec")
+    path.write_text(changed)
+
+
+def _run(copy: Path, notices: str) -> tuple[bool, str]:
+    """Whether *notices* fails in *copy*, and what it said."""
+    is_path = notices.endswith(".py")
+    arguments = ["pytest", "-x", "-q", "-p", "no:cacheprovider", notices] if is_path else []
+    command = [sys.executable, "-m", *(arguments or ["tests.chaos"])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy),
+        "CHAOS_SEED": "20261",
+        "ONLY": "" if is_path else notices,
+    }
+    try:
+        done = subprocess.run(
+            command,
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        return True, f"no end within {_LIMIT_S} s: {error}"
+    # 2 and more: nothing was run, which is no notice.
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.returncode == 1, done.stdout + done.stderr
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
