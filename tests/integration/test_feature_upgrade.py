@@ -54,9 +54,13 @@ class Workers:
     stack: ExitStack
     clocks: dict[RedisFeatureStore, FakeClock] = field(default_factory=dict)
 
-    def start(self, plan: Plan, horizon_s: int = HORIZON) -> RedisFeatureStore:
+    def start(
+        self, plan: Plan, horizon_s: int = HORIZON, hot_after: int = 128
+    ) -> RedisFeatureStore:
         clock = FakeClock()
-        store = RedisFeatureStore(self.client, plan, id_horizon_s=horizon_s, clock=clock)
+        store = RedisFeatureStore(
+            self.client, plan, id_horizon_s=horizon_s, hot_after=hot_after, clock=clock
+        )
         self.clocks[store] = clock
         self.stack.enter_context(closing(store))
         store.prepare()
@@ -118,6 +122,14 @@ def layout_of(client: redis.Redis, key: str = "f:{card:c}") -> int:
     state = client.get(key)
     assert isinstance(state, bytes)
     return int.from_bytes(state[2:4], "little")
+
+
+def flags_and_head(client: redis.Redis) -> tuple[int, int]:
+    """The flags of the card's state, and what stands behind the lengths of plan B's sections."""
+    state = client.get("f:{card:c}")
+    assert isinstance(state, bytes)
+    behind = 21 + 9 + 2
+    return state[1], int.from_bytes(state[behind : behind + 4], "little")
 
 
 def is_upgrading(store: RedisFeatureStore) -> bool:
@@ -317,6 +329,24 @@ def test_the_registry_ends_with_the_last_state(workers: Workers) -> None:
     observe(workers.start(PLANS["A"]), 1)
     longest = max(workers.client.ttl(key) for key in workers.client.scan_iter("f:*"))
     assert longest < workers.client.ttl(REGISTRY) <= longest + 2 * 86_400 + 60
+
+
+def test_a_hot_state_remembers_its_upgrade_as_long_as_raw_events_matter(workers: Workers) -> None:
+    former = workers.start(PLANS["A"], hot_after=2)
+    for number in range(5):
+        observe(former, number)
+    assert flags_and_head(workers.client)[0] == 1
+    former.close()
+    new = workers.start(PLANS["B"], hot_after=2)
+    observe(new, 5)
+    flags, upgraded = flags_and_head(workers.client)
+    assert (flags, upgraded) == (3, NOON_S + 60 * 4)
+    days = HORIZON + 86_400 + 7_200
+    new.observe([request(6, at_s=60 * 4 + days)])
+    assert flags_and_head(workers.client)[0] == 3
+    new.observe([request(7, at_s=60 * 4 + days + 1)])
+    assert flags_and_head(workers.client)[0] == 1
+    assert new.read("card", "c", NOON_S + 60 * 4 + days + 1)["count_1h"] == 2
 
 
 def test_labels_of_a_plan_before_the_last_are_forgotten(workers: Workers) -> None:
