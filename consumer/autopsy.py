@@ -14,7 +14,7 @@ from consumer.fault_trace import read_trace, trace_of
 from consumer.health import stuck
 from consumer.heartbeat import ORPHANED, WorkerState
 from consumer.last_words import LastWords
-from consumer.stages import is_computing
+from consumer.stages import Stage, is_computing
 
 WATCHDOG = "watchdog"
 OUT_OF_MEMORY = "out_of_memory"
@@ -22,6 +22,7 @@ WORKER_DIED = "worker_died"
 WORKER_LEFT = "worker_left"
 JAVA_KILLED = "java_killed"
 JAVA_LEFT = "java_left"
+JAVA_SILENT = "java_silent"
 
 UNKNOWN = "unknown"
 """How a worker ended that was gone without a word, and of which Java says nothing."""
@@ -86,9 +87,11 @@ def find_ending(
         return _ending(WORKER_LEFT if left else WORKER_DIED, guilty, states, java_exit)
     if java_exit is not None:
         return _ending(JAVA_KILLED if java_exit < 0 else JAVA_LEFT, (), states, java_exit)
-    if hung := stuck(states, now_s, limit_s):
-        return _ending(WATCHDOG, hung, states, None)
-    return None
+    hung = stuck(states, now_s, limit_s)
+    if busy := [state for state in hung if state.stage != Stage.IDLE]:
+        return _ending(WATCHDOG, busy, states, None)
+    # One that waits for its next call gets one several times a second, records or not.
+    return _ending(JAVA_SILENT, (), states, None) if hung else None
 
 
 def examine(ending: Ending, words: LastWords, oom_kills: int) -> Ending:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from consumer.heartbeat import WorkerState
+from consumer.stages import Stage
 
 # What is wrong with a dependency in one line, None when it answers.
 Probe = Callable[[], str | None]
@@ -53,9 +54,7 @@ def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
         return []
     problems = [] if situation.kcl_running else ["the KCL is not running"]
     problems += [
-        f"shard {state.shard_id}: no progress for {situation.now_s - state.moved_s:.0f} s "
-        f"(limit {limit_s:.0f} s), for {situation.now_s - state.stage_s:.0f} s in stage "
-        f"{state.stage}"
+        _stuck_text(state, situation.now_s, limit_s)
         for state in stuck(situation.states, situation.now_s, limit_s)
     ]
     problems += [
@@ -64,6 +63,16 @@ def liveness_problems(situation: Situation, limit_s: float) -> list[str]:
         if not state.alive
     ]
     return [*problems, *situation.unread]
+
+
+def _stuck_text(state: WorkerState, now_s: float, limit_s: float) -> str:
+    age = f"for {now_s - state.moved_s:.0f} s (limit {limit_s:.0f} s)"
+    if state.stage == Stage.IDLE:
+        return f"shard {state.shard_id}: no call from the KCL {age}"
+    return (
+        f"shard {state.shard_id}: no progress {age}, for {now_s - state.stage_s:.0f} s in stage "
+        f"{state.stage}"
+    )
 
 
 def lease_problems(situation: Situation, spare_after_s: float) -> list[str]:

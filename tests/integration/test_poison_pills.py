@@ -115,6 +115,10 @@ class Daemon:
         states = read_heartbeats(self.folder / "run")
         return next((state for state in states if state.alive and state.shard_id), None)
 
+    def saved_of(self, worker: WorkerState | None) -> str:
+        """How far *worker* says it is saved."""
+        return "" if worker is None else worker.checkpoint
+
     def has_lost(self, pid: int) -> bool:
         """Whether nothing is left of worker *pid*."""
         return not any(state.pid == pid for state in read_heartbeats(self.folder / "run"))
@@ -233,6 +237,19 @@ def test_a_stopped_worker_is_ended_too(daemon: Daemon) -> None:
     told = daemon.restarts()[0]
     assert (told["cause"], told["stage"], told["shard"]) == ("watchdog", "observe", SHARD)
     assert (told["delivery"], told["under_way"]) == ("1:0-4:0", "1:0-4:0")
+
+
+def test_java_that_stands_still_is_named_and_not_the_worker_that_waits_for_it(
+    daemon: Daemon,
+) -> None:
+    daemon.put(*plain(3))
+    daemon.start()
+    eventually(lambda: daemon.saved_of(daemon.worker()) == "3:0", "all is saved")
+    worker = daemon.await_stage(Stage.IDLE)
+    os.kill(os.getpgid(worker.pid), signal.SIGSTOP)
+    told = eventually(daemon.restarts, "it starts again")[0]
+    assert (told["cause"], told["victims"]) == ("java_silent", [SHARD])
+    assert daemon.suspected() == []
 
 
 def test_several_poison_pills_in_a_chunk_are_found_one_after_the_other(daemon: Daemon) -> None:

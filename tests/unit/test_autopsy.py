@@ -55,6 +55,20 @@ def test_a_worker_that_died_is_named_and_those_beside_it_are_victims(tmp_path: P
     assert ending.victims == ("shard-1",)
 
 
+def test_a_worker_that_hangs_is_named_and_one_that_waits_for_java_is_not(tmp_path: Path) -> None:
+    busy, idle = a_state(tmp_path, alive=True), a_state(tmp_path, 1, alive=True, stage="idle")
+    ending = find_ending([busy, idle], None, 131.0, LIMIT_S)
+    assert ending is not None
+    assert ending.cause == "watchdog"
+    assert [each.state.shard_id for each in ending.culprits] == ["shard-0"]
+
+
+def test_java_that_calls_no_worker_any_more_is_the_cause_itself(tmp_path: Path) -> None:
+    ending = find_ending([a_state(tmp_path, alive=True, stage="idle")], None, 131.0, LIMIT_S)
+    assert ending is not None
+    assert (ending.cause, ending.culprits, ending.victims) == ("java_silent", (), ("shard-0",))
+
+
 def test_java_that_was_killed_is_the_cause_and_its_workers_are_not(tmp_path: Path) -> None:
     states = [a_state(tmp_path), a_state(tmp_path, 1, cause=ORPHANED)]
     ending = find_ending(states, -9, 110.0, LIMIT_S)

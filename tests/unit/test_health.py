@@ -47,6 +47,13 @@ def test_a_shard_without_progress_is_named_with_its_stage() -> None:
     ]
 
 
+def test_an_idle_shard_without_a_call_is_told_of_the_kcl() -> None:
+    situation = replace(RUNNING, now_s=131.0, states=[replace(STATE, stage="idle")])
+    assert liveness_problems(situation, limit_s=30.0) == [
+        "shard shard-0: no call from the KCL for 31 s (limit 30 s)"
+    ]
+
+
 def test_a_worker_that_waits_and_tells_so_is_not_stuck() -> None:
     waits = replace(STATE, waited_s=125.0)
     assert stuck([waits], now_s=131.0, limit_s=30.0) == []
