@@ -22,6 +22,8 @@ from consumer.errors import Unavailable
 
 T = TypeVar("T")
 _PLAN, _FIRED, _CALLS = "plan.json", "fired.jsonl", "calls.jsonl"
+CLOCK = "clock"
+"""The file in the folder that says by how many milliseconds the wall clock is stepped."""
 
 
 class Port(StrEnum):
@@ -109,6 +111,12 @@ class FaultFolder:
         new.write_bytes(body)
         new.replace(self.path / _PLAN)
 
+    def step_clock(self, step_ms: int) -> None:
+        """From now on the wall clock of the workers is *step_ms* from the true time."""
+        new = self.path / f"{CLOCK}.new"
+        new.write_text(str(step_ms))
+        new.replace(self.path / CLOCK)
+
     def fired(self, plan: str | None = None) -> list[Fired]:
         """What was done, oldest first; of *plan* alone, if one is named."""
         found = [msgspec.json.decode(line, type=Fired) for line in _lines(self.path / _FIRED)]
@@ -124,6 +132,8 @@ class Injector:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # Open from the start, so that a worker without free descriptors can note its calls.
+        self._calls = _open(folder / _CALLS)
         self._lock = threading.RLock()
         self._plan = _Plan("", [])
         self._version: tuple[int, int] | None = None
@@ -166,7 +176,7 @@ class Injector:
 
     def _due(self, port: Port) -> Fault | None:
         with self._lock:
-            _append(self._folder / _CALLS, port.encode())
+            os.write(self._calls, port.encode() + b"\n")
             if self._step >= len(self._plan.faults):
                 return None
             fault = self._plan.faults[self._step]
@@ -256,9 +266,13 @@ def _die() -> NoReturn:
         signal.pause()
 
 
+def _open(path: Path) -> int:
+    # One write each of an append-only file: lines of several processes do not mix.
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
 def _append(path: Path, line: bytes) -> None:
-    # One write of an append-only file: lines of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = _open(path)
     try:
         os.write(descriptor, line + b"\n")
     finally:

@@ -57,7 +57,18 @@ from consumer.ports import (  # noqa: E402
     Observe,
 )
 from consumer.settings import SHIPPED, Settings  # noqa: E402
-from tests.chaos.faults import Injector, Port  # noqa: E402
+from tests.chaos.faults import CLOCK, Injector, Port  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedClock(SystemClock):
+    """The machine's clocks, the wall clock stepped by as many ms as the file *step* says."""
+
+    step: Path
+
+    def now_ms(self) -> int:
+        now_ms = SystemClock.now_ms(self)
+        return now_ms + int(self.step.read_text()) if self.step.exists() else now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +266,7 @@ def main() -> int:
     injector = Injector(Path(os.environ["CHAOS_FOLDER"]))
     try:
         with ExitStack() as stack:
-            clock = SystemClock()
+            clock = SteppedClock(Path(os.environ["CHAOS_FOLDER"]) / CLOCK)
             heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
             worker = build_worker(settings, heartbeat, clock, stack, open_faulty(injector))
             processor = FaultyProcessor(worker, injector)

@@ -96,7 +96,8 @@ class ShardRun:
 
     *command* with *environment* (name → value, per start more on top) is a worker; its
     log goes to *log*. A delivery that takes longer than *child_timeout_s* ends its worker,
-    as the KCL does.
+    as the KCL does. *before_delivery* is told by whom each delivery is worked and the
+    index of its first record.
     """
 
     shard_id: str
@@ -109,6 +110,7 @@ class ShardRun:
     smallest: int = 1
     largest: int = 120
     child_timeout_s: float = 60.0
+    before_delivery: Callable[["Owner", int], object] = lambda _owner, _index: None
     replies: list[Reply] = field(default_factory=list)
     lease: Lease = field(default_factory=Lease)
     violations: list[str] = field(default_factory=list)
@@ -211,6 +213,7 @@ class Owner:
             self.taken_up.set()
             index = self._next_index()
             while index < len(shard.placed) and not self.driver.refused:
+                shard.before_delivery(self, index)
                 size = shard.choice.randint(shard.smallest, shard.largest)
                 self._deliver(shard.placed[index : index + size])
                 index += size
