@@ -40,7 +40,7 @@ SHARDS = ("shardId-000000000000", "shardId-000000000001")
 # Both halves of the range of hashes that moto gives to two shards.
 _HASH_KEYS = ("1", str(2**127 + 1))
 _FIRST_LEASE_S = 120.0
-WORKED_S = 120.0
+WORKED_S = 240.0
 _PUT = 400
 _POLL_S = 0.2
 
@@ -306,6 +306,7 @@ class KclArena:
 
     def differences(self) -> list[Difference]:
         """Everything in the whole state that is not as it has to be."""
+        self.session.lab.endpoints.always(score_by_formula)
         self.await_worked()
         against = Expectation(
             self.session.lab.plan, SETTINGS.features.id_horizon_s, score, degraded=self.degraded

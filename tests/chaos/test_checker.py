@@ -53,7 +53,7 @@ def kinds(found: list[Difference]) -> set[Kind]:
     return {difference.kind for difference in found}
 
 
-def test_traffic_holds_everything_that_can_come(ledger: Ledger, found: Found) -> None:
+def test_traffic_holds_everything_that_can_come(arena: Arena, ledger: Ledger, found: Found) -> None:
     """What is not sent is not tested."""
     events = [each.event for each in ledger.placed if each.item.error is None]
     transactions = [event for event in events if event["type"] == "transaction"]
@@ -66,6 +66,7 @@ def test_traffic_holds_everything_that_can_come(ledger: Ledger, found: Found) ->
     applied = {word for document in found.documents.values() for word in document["applied"]}
     assert applied == {"applied", "late_dropped", "read"}
     assert any(document.get("future") for document in found.documents.values())
+    assert list(arena.lab.redis.scan_iter(match="f:{merchant:*}:i:*")), "a hot merchant"
     busiest = max(
         document["features"]["merchant_count_1h"] for document in found.documents.values()
     )

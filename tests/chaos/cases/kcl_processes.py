@@ -145,9 +145,9 @@ def _restart_loop(arena: KclArena) -> None:
     assert arena.daemon.stop() == 0
     arena.plan(Fault(Port.PROCESS, 1, When.BEFORE, Act.DIE, times=50))
     arena.send(_MIX)
-    arena.daemon.start(SUPERVISOR__RESTART_LIMIT="3")
+    arena.daemon.start(SUPERVISOR__RESTART_LIMIT="2")
     assert arena.daemon.process is not None
-    assert arena.daemon.process.wait(120) == EXIT_GAVE_UP
-    assert len(arena.injected()) >= 4
+    assert arena.daemon.process.wait(180) == EXIT_GAVE_UP
+    assert len(arena.injected()) >= 3
     arena.plan()
     arena.daemon.start()

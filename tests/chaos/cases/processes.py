@@ -16,7 +16,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.faults import Act, Fault, Port, When
 from tests.chaos.registry import case
 from tests.chaos.shard import Owner, Reply, ShardRun
-from tests.chaos.traffic import Item, Mix
+from tests.chaos.traffic import Item, Mix, build_traffic
 
 ONCE = "each transaction is decided and counted once, whatever the worker was doing"
 _STEPS = (When.BEFORE, When.MIDDLE, When.AFTER)
@@ -55,6 +55,27 @@ for _port, _what in {
     case(f"processes/kill around {_what}", ONCE, quick=_port in (Port.OBSERVE, Port.DECIDE))(
         partial(_kill_around, _port)
     )
+
+
+@case(
+    "processes/kill between documents and the labels that waited for them",
+    "a label whose own record is checkpointed still counts once its transaction comes",
+    quick=True,
+)
+def _kill_before_waited_labels(arena: Arena) -> None:
+    items = build_traffic(
+        f"{arena.name}w", Mix(labels=0.6), arena.choice, time.time_ns() // 1_000_000
+    )
+    labels = [item for item in items if b'"type":"label"' in item.data]
+    others = [item for item in items if item not in labels]
+    faults = [*_spread(Port.COUNT_LABEL), Fault(Port.DECIDE, 2, When.AFTER)]
+    run = arena.shard(faults=faults, items=labels + others)
+    everything = run.placed
+    run.placed = everything[: len(labels)]
+    run.work()
+    run.placed = everything
+    run.work()
+    _assert_all_fired(arena, len(faults))
 
 
 @case("processes/kill around the checkpoint", "a checkpoint is never ahead of what was done")
