@@ -110,6 +110,8 @@ class ShardRun:
     smallest: int = 1
     largest: int = 120
     child_timeout_s: float = 60.0
+    first_position: str = "TRIM_HORIZON"
+    """What the KCL says where there is no checkpoint."""
     before_delivery: Callable[["Owner", int], object] = lambda _owner, _index: None
     replies: list[Reply] = field(default_factory=list)
     lease: Lease = field(default_factory=Lease)
@@ -123,6 +125,11 @@ class ShardRun:
     def last(self) -> Position:
         """The newest position of the stream."""
         return self.placed[-1].position
+
+    def configure(self, variables: Mapping[str, str]) -> None:
+        """Start workers from now on with these settings too."""
+        more = {f"FRAUDSTREAM_{name}": value for name, value in variables.items()}
+        self.environment = {**self.environment, **more}
 
     def work(self, *, end: bool = False, restarts: int = _RESTARTS, **variables: str) -> None:
         """
@@ -193,6 +200,8 @@ class Owner:
     driver: _Driver
     exit_code: int = 0
     died: bool = False
+    sizes: tuple[int, int] | None = None
+    """Smallest and largest delivery, where they are not the shard's."""
     taken_up: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _done: threading.Event = field(default_factory=threading.Event)
@@ -214,7 +223,7 @@ class Owner:
             index = self._next_index()
             while index < len(shard.placed) and not self.driver.refused:
                 shard.before_delivery(self, index)
-                size = shard.choice.randint(shard.smallest, shard.largest)
+                size = shard.choice.randint(*(self.sizes or (shard.smallest, shard.largest)))
                 self._deliver(shard.placed[index : index + size])
                 index += size
             if drain or self.driver.refused:
@@ -272,9 +281,11 @@ class Owner:
 
     def _take_up(self) -> None:
         checkpoint = self.shard.lease.checkpoint
-        number = "TRIM_HORIZON" if checkpoint is None else str(checkpoint.sequence_number)
+        number, sub = self.shard.first_position, 0
+        if checkpoint is not None:
+            number, sub = str(checkpoint.sequence_number), checkpoint.sub_sequence_number
         with self._limited():
-            self.driver.initialize(self.shard.shard_id, number)
+            self.driver.initialize(self.shard.shard_id, number, sub)
 
     def _next_index(self) -> int:
         checkpoint = self.shard.lease.checkpoint
