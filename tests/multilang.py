@@ -73,14 +73,16 @@ class MultilangDriver:
     ) -> None:
         self.stop()
 
-    def initialize(self, shard_id: str, sequence_number: str = "TRIM_HORIZON") -> None:
+    def initialize(
+        self, shard_id: str, sequence_number: str = "TRIM_HORIZON", sub_sequence_number: int = 0
+    ) -> None:
         """Hand the worker its shard."""
         self.ask(
             {
                 "action": "initialize",
                 "shardId": shard_id,
                 "sequenceNumber": sequence_number,
-                "subSequenceNumber": 0,
+                "subSequenceNumber": sub_sequence_number,
             }
         )
 

@@ -114,8 +114,9 @@ def _contents(due: Due, document: Document, against: Expectation) -> Iterator[tu
     yield "kind", transaction["kind"], event.get("kind", "purchase")
     yield "event time", document["event_ms"], event_time_ms(event)
     # The first record of an id decides it, whatever came between.
-    yield "position", document["origin"].get("position"), str(due.placed.position)
-    yield "shard", document["origin"].get("shard_id"), due.placed.shard_id
+    origin = (document["origin"].get("shard_id"), document["origin"].get("position"))
+    places = [(each.shard_id, str(each.position)) for each in (due.placed, *due.elsewhere)]
+    yield "shard and position", origin, origin if origin in places else places[0]
     fraud, anomaly = against.scores(amount)
     if not document["degraded"]:
         yield "scores", document["scores"], {"fraud": fraud, "anomaly": anomaly}
@@ -254,9 +255,10 @@ def _vectors(
 def _decided_by(placed: Placed, told: Event, found: Found) -> Document | None:
     """The document that was made from this very record."""
     document = found.documents.get(told.transaction_id)
-    if document is None or document["origin"].get("position") != str(placed.position):
+    if document is None:
         return None
-    return document
+    origin = (document["origin"].get("shard_id"), document["origin"].get("position"))
+    return document if origin == (placed.shard_id, str(placed.position)) else None
 
 
 def _unequal(

@@ -152,7 +152,7 @@ class PrefixWatch:
                 continue
             if not decided:
                 yield f"{name} has no document"
-            if name not in rows:
+            if name not in rows and name not in self.ledger.shared:
                 yield f"{name} has no acknowledged row"
 
 

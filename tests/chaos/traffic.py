@@ -10,7 +10,7 @@ refunds, late ones (within the id horizon and beyond it), some from the future, 
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -57,10 +57,17 @@ PLAIN = Mix(duplicates=0, conflicts=0, refunds=0, late=0, expired=0, ahead=0, la
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record to send. *error* is the code of its dead letter, if it is malformed."""
+    """
+    One record to send. *error* is the code of its dead letter, if it is malformed.
+
+    It arrives *ago_ms* before now. A *joined* one is a user record of the same aggregate of
+    the KPL as the item before it, and shares its sequence number.
+    """
 
     data: bytes
     error: str | None = None
+    ago_ms: int = 0
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +223,14 @@ class _Generator:
 
 
 def place(items: Iterable[Item], shard_id: str, now_ms: int, first: int = 1) -> list[Placed]:
-    """*items* at growing positions of *shard_id*, all arrived at *now_ms*."""
-    return [
-        Placed(item, Position(number), now_ms, shard_id) for number, item in enumerate(items, first)
-    ]
+    """*items* at growing positions of *shard_id*, each with its own age at *now_ms*."""
+    placed: list[Placed] = []
+    position = Position(first - 1)
+    for item in items:
+        number, sub = position.sequence_number, position.sub_sequence_number
+        position = Position(number, sub + 1) if item.joined else Position(number + 1)
+        placed.append(Placed(item, position, now_ms - item.ago_ms, shard_id))
+    return placed
 
 
 def deliver(placed: Iterable[Placed]) -> list[Delivered]:
@@ -229,11 +240,16 @@ def deliver(placed: Iterable[Placed]) -> list[Delivered]:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is due of one transaction id: the record that decides it and its newest label."""
+    """
+    What is due of one transaction id: the record that decides it and its newest label.
+
+    *elsewhere* are records of other shards that may come first and decide it instead.
+    """
 
     placed: Placed
     event: Mapping[str, object]
     label: Mapping[str, object] | None = None
+    elsewhere: tuple[Placed, ...] = ()
 
 
 @dataclass(slots=True)
@@ -242,7 +258,9 @@ class Ledger:
     What must come of the records of one shard, read in their order.
 
     ``due`` by transaction id; ``letters`` by id with their error code; ``unmatched`` the
-    transaction ids whose label waits for ever; ``story`` what the oracle is to be told.
+    transaction ids whose label waits for ever; ``story`` what the oracle is to be told;
+    ``shared`` the ids that another shard holds too: the record that comes first answers for
+    their rows.
     """
 
     placed: Sequence[Placed]
@@ -250,6 +268,7 @@ class Ledger:
     letters: dict[str, str] = field(default_factory=dict)
     unmatched: dict[str, Mapping[str, object]] = field(default_factory=dict)
     story: list[tuple[Placed, Event | Verdict]] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)
     _waiting: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
 
     @classmethod
@@ -267,6 +286,17 @@ class Ledger:
             name: max(labels, key=_told_ms) for name, labels in ledger._waiting.items()
         }
         return ledger
+
+    def share(self, other: "Ledger") -> None:
+        """Let the transactions that *other* repeats be decided by whichever record comes first."""
+        for name in self.due.keys() & other.due.keys():
+            due = self.due[name]
+            self.due[name] = replace(due, elsewhere=(*due.elsewhere, other.due.pop(name).placed))
+            self.shared.add(name)
+            other.shared.add(name)
+        other.story = [
+            (placed, told) for placed, told in other.story if told.transaction_id not in self.shared
+        ]
 
     def _transaction(self, placed: Placed) -> None:
         event = placed.event
@@ -293,7 +323,7 @@ class Ledger:
         name = str(label["transaction_id"])
         due = self.due[name]
         if due.label is None or _told_ms(label) > _told_ms(due.label):
-            self.due[name] = Due(due.placed, due.event, label)
+            self.due[name] = replace(due, label=label)
         event = as_observed(due.placed)
         if event.purchase:
             fraud = label["label"] == "fraud"
