@@ -10,13 +10,16 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import redis
+
+from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.features import RedisFeatureStore
 from tests.builders import SHARD
-from tests.chaos.checker import Difference, Expectation, Kind, compare
+from tests.chaos.checker import Difference, Expectation, Kind, compare, without_rows
 from tests.chaos.faults import Count, Fault, FaultFolder
 from tests.chaos.found import AcceptedRows, Place, PrefixWatch
 from tests.chaos.lab import SETTINGS, Lab, score
@@ -35,7 +38,10 @@ class Arena:
 
     ``choice`` is seeded by the seed and the case's name. ``count`` takes what the case
     injects by hand; what worker faults, proxies, the gateway and shards inject counts itself.
-    ``degraded`` says that decisions without scores are expected.
+    ``degraded`` says that decisions without scores are expected. ``gone`` are transactions
+    of which nothing but their row is left, because Redis lost them behind a checkpoint;
+    ``decided_again`` are those that it lost before one.
+    What ``stack`` holds (servers of the case's own) lives until all was looked at.
     """
 
     lab: Lab
@@ -45,6 +51,10 @@ class Arena:
     choice: random.Random = field(init=False)
     name: str = field(init=False)
     degraded: bool = False
+    gone: set[str] = field(default_factory=set)
+    decided_again: set[str] = field(default_factory=set)
+    client: redis.Redis = field(init=False)
+    redis_url: str = field(init=False)
     count: Count = field(default_factory=Count)
     shards: list[tuple[ShardRun, Ledger]] = field(default_factory=list)
     folders: list[FaultFolder] = field(default_factory=list)
@@ -59,15 +69,24 @@ class Arena:
         self.name = f"c{zlib.crc32(f'{self.seed}:{self.case}'.encode()):08x}x"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rows = AcceptedRows(lambda: self.lab.firehose.accepted, self.name)
-        self.store = RedisFeatureStore(
-            self.lab.redis, self.lab.plan, id_horizon_s=SETTINGS.features.id_horizon_s
-        )
+        self._look_in(self.lab.redis, self.lab.stack.redis_url)
 
     @property
     def place(self) -> Place:
         """Where this case leaves its traces."""
         bucket = SETTINGS.dead_letters.bucket
-        return Place(self.lab.redis, self.lab.s3, bucket, f"{self.name}/", self.rows, self.store)
+        return Place(self.client, self.lab.s3, bucket, f"{self.name}/", self.rows, self.store)
+
+    def use_redis(self, url: str) -> None:
+        """Let the shards of this case, and what looks at them, use the empty Redis at *url*."""
+        client = connect(url, connect_timeout_s=5, timeout_s=30)
+        self._look_in(self.stack.enter_context(closing(client)), url)
+
+    def _look_in(self, client: redis.Redis, url: str) -> None:
+        self.client, self.redis_url = client, url
+        self.store = RedisFeatureStore(
+            client, self.lab.plan, id_horizon_s=SETTINGS.features.id_horizon_s
+        )
 
     def shard(
         self,
@@ -103,6 +122,7 @@ class Arena:
                 {
                     "SUPERVISOR__RUN_DIR": str(self.folder / "run"),
                     "DEAD_LETTERS__PREFIX": f"{self.name}/",
+                    "REDIS__URL": self.redis_url,
                     **variables,
                 },
             ),
@@ -122,7 +142,7 @@ class Arena:
         """
         run, _ = self.shards.pop()
         calls = self.folders.pop().calls()
-        self.lab.redis.flushall()
+        self.client.flushall()
         for letter in self.place.letter_keys():
             self.lab.s3.delete_object(Bucket=SETTINGS.dead_letters.bucket, Key=letter)
         self.rows.forget()
@@ -131,7 +151,7 @@ class Arena:
     @contextmanager
     def proxy(self) -> Iterator[RedisProxy]:
         """A proxy in front of Redis; hand its ``url`` to workers as ``REDIS__URL``."""
-        with RedisProxy(self.lab.stack.redis_url) as proxy:
+        with RedisProxy(self.redis_url) as proxy:
             self.proxies.append(proxy)
             yield proxy
 
@@ -145,7 +165,11 @@ class Arena:
     def differences(self) -> list[Difference]:
         """Everything that is not as it has to be, the workers being gone."""
         against = Expectation(
-            self.lab.plan, SETTINGS.features.id_horizon_s, score, degraded=self.degraded
+            self.lab.plan,
+            SETTINGS.features.id_horizon_s,
+            score,
+            degraded=self.degraded,
+            decided_again=frozenset(self.decided_again),
         )
         violations = [
             Difference(Kind.LOST, text) for run, _ in self.shards for text in run.violations
@@ -155,12 +179,9 @@ class Arena:
             for run, _ in self.shards
             if run.lease.checkpoint != run.last and not run.lease.ended
         ]
-        found = self.place.find()
-        return [
-            *violations,
-            *unfinished,
-            *compare([ledger for _, ledger in self.shards], found, against),
-        ]
+        found, unaccounted = without_rows(self.place.find(), self.gone)
+        ledgers = [ledger.without(self.gone) for _, ledger in self.shards]
+        return [*violations, *unfinished, *unaccounted, *compare(ledgers, found, against)]
 
     def recovered_s(self) -> float:
         """From the last injection to the next stored checkpoint of any shard; 0 without one."""

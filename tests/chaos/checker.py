@@ -7,8 +7,8 @@ the harness serves, rows from the documents that stand.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,7 @@ _WEEK_S = 604_800
 # At the newest event, at edges of windows around it, and when its labels have matured.
 _MOMENTS_S = (0, 1_800, -3_600, _WEEK_S + 7_200, 3 * _WEEK_S)
 _SHOWN = 12
+_TIMES = ("received_time", "decided_time")
 
 Scores = Callable[[float], tuple[float, float]]
 """Amount in major units to the fraud and the anomaly score that the endpoints give."""
@@ -48,12 +49,31 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What to hold a run against. *degraded* allows decisions without scores."""
+    """
+    What to hold a run against. *degraded* allows decisions without scores.
+
+    A transaction *decided_again* may have rows from before Redis lost its document: they
+    say when that was, and else the same.
+    """
 
     plan: Plan
     horizon_s: int
     scores: Scores
     degraded: bool = False
+    decided_again: frozenset[str] = frozenset()
+
+
+def without_rows(found: Found, gone: Collection[str]) -> tuple[Found, list[Difference]]:
+    """*found* without the rows of the transactions *gone*, each of which has to have one."""
+    if not gone:
+        return found, []
+    there = {str(row["transaction_id"]) for row in found.rows}
+    unaccounted = [
+        Difference(Kind.LOST, f"{name} was said to be gone, and no row tells of it")
+        for name in sorted(set(gone) - there)
+    ]
+    kept = [row for row in found.rows if row["transaction_id"] not in gone]
+    return replace(found, rows=kept), unaccounted
 
 
 def compare(ledgers: Sequence[Ledger], found: Found, against: Expectation) -> list[Difference]:
@@ -63,7 +83,7 @@ def compare(ledgers: Sequence[Ledger], found: Found, against: Expectation) -> li
     oracle = build_oracle(against.plan, against.horizon_s, [])
     differences = [
         *_documents(due, found, against),
-        *_rows(due, found),
+        *_rows(due, found, against.decided_again),
         *_letters(ledgers, found),
         *_alerts(found),
         *_labels(ledgers, due, found),
@@ -124,7 +144,9 @@ def _contents(due: Due, document: Document, against: Expectation) -> Iterator[tu
         yield "degraded", document["degraded"], []
 
 
-def _rows(due: Mapping[str, Due], found: Found) -> Iterator[Difference]:
+def _rows(
+    due: Mapping[str, Due], found: Found, decided_again: frozenset[str]
+) -> Iterator[Difference]:
     """No row missing, none unknown, and every repeat equal to the document that stands."""
     by_name: dict[str, list[Document]] = {}
     for row in found.rows:
@@ -140,6 +162,8 @@ def _rows(due: Mapping[str, Due], found: Found) -> Iterator[Difference]:
         expected = orjson.loads(build_row(orjson.dumps(document)))
         for row in rows:
             wrong = [key for key in expected | dict(row) if row.get(key) != expected.get(key)]
+            if name in decided_again:
+                wrong = [key for key in wrong if key not in _TIMES]
             if wrong:
                 text = f"a row of {name} differs from its document in {', '.join(wrong[:4])}"
                 yield Difference(Kind.EXTRA, text)

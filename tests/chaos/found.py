@@ -1,13 +1,14 @@
 """What a run left behind: documents, rows, dead letters, alerts, labels, entity state."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import redis
 
-from consumer.adapters.redis.connection import command
+from consumer.adapters.redis.cluster import Call, Servers
 from consumer.adapters.redis.documents import ALERTS, PREFIX
 from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.local.findings import read_documents, read_lines
@@ -69,11 +70,7 @@ class Place:
                 (str(letter["id"]), str(letter["error"]))
                 for letter in read_lines(self.s3, self.bucket, self.prefix)
             ],
-            alerts=[
-                orjson.loads(fields[b"alert"])
-                for _, fields in self.client.xrange(ALERTS) or ()
-                if fields is not None
-            ],
+            alerts=self._alerts(),
             unmatched=dict(self._unmatched()),
             entities=frozenset(self._entities()),
             read=self.store.read,
@@ -91,18 +88,41 @@ class Place:
         )
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
+    def ask(self, calls: Sequence[Call]) -> list[Any]:
+        """Send *calls* to the primaries there are now, and return their replies."""
+        with closing(Servers(self.client)) as servers:
+            replies = servers.call(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _alerts(self) -> list[Document]:
+        (entries,) = self.ask([Call(ALERTS, ("XRANGE", ALERTS, "-", "+"))])
+        return [orjson.loads(fields[fields.index(b"alert") + 1]) for _, fields in entries]
+
     def _unmatched(self) -> Iterator[tuple[str, Document]]:
-        for key in self.client.scan_iter(match=f"unmatched:{{{PREFIX}*", count=1_000):
-            body = self.client.get(key)
+        keys = self._keys(f"unmatched:{{{PREFIX}*")
+        for key, body in zip(
+            keys, self.ask([Call(key, ("GET", key)) for key in keys]), strict=True
+        ):
             if isinstance(body, bytes):
-                name = key.decode().removeprefix(f"unmatched:{{{PREFIX}").removesuffix("}")
+                name = key.removeprefix(f"unmatched:{{{PREFIX}").removesuffix("}")
                 yield name, orjson.loads(body)
 
     def _entities(self) -> Iterator[tuple[str, str]]:
-        for key in self.client.scan_iter(match="f:{*", count=1_000):
-            tag = key.decode().partition("{")[2].partition("}")[0]
+        for key in self._keys("f:{*"):
+            tag = key.partition("{")[2].partition("}")[0]
             entity, _, name = tag.partition(":")
             yield entity, name
+
+    def _keys(self, pattern: str) -> list[str]:
+        with closing(Servers(self.client)) as servers:
+            return [
+                key.decode()
+                for primary in servers.primaries
+                for key in primary.scan_iter(match=pattern, count=1_000)
+            ]
 
 
 @dataclass(slots=True)
@@ -137,12 +157,13 @@ class PrefixWatch:
         rejected = {each.letter_id for each in wanted}
         events = [each.event for each in covered if each.letter_id not in rejected]
         names = [str(event["transaction_id"]) for event in events]
-        pipeline = self.place.client.pipeline(transaction=False)
+        calls = []
         for name in names:
-            command(pipeline, "EXISTS", PREFIX + name)
-            command(pipeline, "JSON.GET", PREFIX + name, "$.label")
-            command(pipeline, "EXISTS", f"unmatched:{{{PREFIX}{name}}}")
-        replies = iter(pipeline.execute())
+            key, waiting = PREFIX + name, f"unmatched:{{{PREFIX}{name}}}"
+            calls.append(Call(key, ("EXISTS", key)))
+            calls.append(Call(key, ("JSON.GET", key, "$.label")))
+            calls.append(Call(waiting, ("EXISTS", waiting)))
+        replies = iter(self.place.ask(calls))
         rows = {str(row["transaction_id"]) for row in self.place.rows()}
         for event, name in zip(events, names, strict=True):
             decided, label, waits = next(replies), next(replies), next(replies)

@@ -8,8 +8,10 @@ replies awaited, before any reply goes back.
 """
 
 import socket
+import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class How(StrEnum):
 
 @dataclass(slots=True)
 class Disturbance:
-    """*how* from the *nth* command on that contains *matching*, for *times* of them."""
+    """*how* from the *nth* command on that contains *matching* and *also*, for *times* of them."""
 
     how: How
     matching: bytes = b""
@@ -53,11 +55,12 @@ class Disturbance:
     times: int = 1
     seconds: float = 0.0
     text: str = ""
+    also: bytes = b""
     seen: int = 0
 
     def takes(self, command: bytes) -> bool:
         """Count *command* if it matches; whether it is to be disturbed."""
-        if self.matching not in command:
+        if self.matching not in command or self.also not in command:
             return False
         self.seen += 1
         return self.nth <= self.seen < self.nth + self.times
@@ -76,12 +79,19 @@ MISCONF = "MISCONF Redis is configured to save RDB snapshots, but is unable to p
 
 
 class RedisProxy:
-    """A context manager; what it is told to do may be told any time."""
+    """
+    A context manager; what it is told to do may be told any time.
 
-    def __init__(self, url: str) -> None:
-        target = urlsplit(url)
-        self._target = (target.hostname or "127.0.0.1", target.port or 6379)
-        self._path = target.path
+    With *tls* it ends TLS in front of a server that speaks plainly. ``arrivals`` counts how
+    often each command came, ``taken`` are those that were disturbed.
+    """
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._target = _address(url)
+        self._path = urlsplit(url).path
+        self._tls = tls
+        self.arrivals: Counter[bytes] = Counter()
+        self.taken: list[bytes] = []
         self._listener = listen(0, "redis proxy")
         self._port = port_of(self._listener)
         self._lock = threading.Lock()
@@ -112,6 +122,11 @@ class RedisProxy:
         with self._lock:
             self._plan.clear()
             self._refusing = False
+
+    def switch(self, url: str) -> None:
+        """Lead to the server at *url* from now on; every connection is cut."""
+        self._target = _address(url)
+        self.cut_all()
 
     def refuse(self) -> None:
         """Cut every connection and every one that is tried, until ``heal``."""
@@ -160,8 +175,11 @@ class RedisProxy:
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _serve(self, plain: socket.socket) -> None:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = self._secure(plain)
+        if connection is None:
+            return
         try:
             with connection, socket.create_connection(self._target) as server:
                 server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -175,6 +193,23 @@ class RedisProxy:
         finally:
             with self._lock:
                 self._connections.discard(connection)
+
+    def _secure(self, plain: socket.socket) -> socket.socket | None:
+        """The connection to talk on; None, and counted, where the client refuses us."""
+        if self._tls is None:
+            return plain
+        try:
+            secure = self._tls.wrap_socket(plain, server_side=True)
+        except OSError:
+            with self._lock:
+                self._connections.discard(plain)
+                self._injected.append(time.monotonic())
+            plain.close()
+            return None
+        with self._lock:
+            self._connections.discard(plain)
+            self._connections.add(secure)
+        return secure
 
     def _pass(self, exchange: "_Exchange", burst: Sequence[bytes]) -> bool:
         """Work one burst; False when the connection is to be cut."""
@@ -208,9 +243,11 @@ class RedisProxy:
 
     def _take(self, command: bytes) -> Disturbance | None:
         with self._lock:
+            self.arrivals[command] += 1
             for each in self._plan:
                 if each.takes(command):
                     self._injected.append(time.monotonic())
+                    self.taken.append(command)
                     if each.over:
                         self._plan.remove(each)
                     return each
@@ -274,6 +311,11 @@ class _Exchange:
         reply = bytes(self._from_server[:end])
         del self._from_server[:end]
         return reply
+
+
+def _address(url: str) -> tuple[str, int]:
+    target = urlsplit(url)
+    return target.hostname or "127.0.0.1", target.port or 6379
 
 
 def _reset(connection: socket.socket) -> None:

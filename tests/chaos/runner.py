@@ -81,15 +81,15 @@ def _drive(
     """Drive a case and look at what it left; what either raises is a failure, in words."""
     failure = ""
     differences: list[Difference] = []
-    try:
-        with opened:
+    with opened:
+        try:
             drive()
-    except Exception:  # noqa: BLE001 - the report names it, and the other cases go on
-        failure = traceback.format_exc(limit=6)
-    try:
-        differences = look()
-    except Exception:  # noqa: BLE001 - as above
-        failure += traceback.format_exc(limit=6)
+        except Exception:  # noqa: BLE001 - the report names it, and the other cases go on
+            failure = traceback.format_exc(limit=6)
+        try:
+            differences = look()
+        except Exception:  # noqa: BLE001 - as above
+            failure += traceback.format_exc(limit=6)
     return differences, failure
 
 

@@ -9,7 +9,7 @@ refunds, late ones (within the id horizon and beyond it), some from the future, 
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -286,6 +286,18 @@ class Ledger:
             name: max(labels, key=_told_ms) for name, labels in ledger._waiting.items()
         }
         return ledger
+
+    def without(self, gone: Collection[str]) -> "Ledger":
+        """What must come if nobody had heard of the transactions *gone*."""
+        if not gone:
+            return self
+        return Ledger.of(
+            [
+                each
+                for each in self.placed
+                if each.item.error is not None or each.event["transaction_id"] not in gone
+            ]
+        )
 
     def share(self, other: "Ledger") -> None:
         """Let the transactions that *other* repeats be decided by whichever record comes first."""
