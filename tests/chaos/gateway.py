@@ -81,6 +81,11 @@ class Gateway:
         with self._lock:
             self._plan += plan
 
+    def end(self) -> None:
+        """Fail nothing any more."""
+        with self._lock:
+            self._plan.clear()
+
     def heal(self) -> None:
         """Forget the plan and the count."""
         with self._lock:
