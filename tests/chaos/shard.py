@@ -59,6 +59,7 @@ class Lease:
     checkpoint: Position | None = None
     ended: bool = False
     stored_s: list[float] = field(default_factory=list)
+    stored: list[Position | None] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -183,6 +184,7 @@ class ShardRun:
     def _store(self, position: Position | None) -> None:
         lease = self.lease
         lease.stored_s.append(time.monotonic())
+        lease.stored.append(position)
         if position is None:
             lease.ended = True
             return
