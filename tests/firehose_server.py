@@ -79,6 +79,12 @@ class FirehoseServer(ScriptedServer[Batch]):
         with self._lock:
             return list(self._accepted)
 
+    def forget(self) -> None:
+        """Drop the rows too."""
+        super().forget()
+        with self._lock:
+            self._accepted.clear()
+
     def read(self, handler: Handler, body: bytes) -> Batch:
         content = json.loads(body)
         records = [base64.b64decode(record["Data"]) for record in content["Records"]]

@@ -126,6 +126,11 @@ class ScriptedServer(ABC, Generic[Request]):
         with self._lock:
             self._default = answer
 
+    def forget(self) -> None:
+        """Drop the requests so far, for runs of so many that they would fill the memory."""
+        with self._lock:
+            self._requests.clear()
+
     def await_hang_up(self) -> None:
         """Wait until a client has left a dripping answer."""
         assert self._listener.hung_up.acquire(timeout=10)

@@ -78,19 +78,43 @@ def without_rows(found: Found, gone: Collection[str]) -> tuple[Found, list[Diffe
 
 def compare(ledgers: Sequence[Ledger], found: Found, against: Expectation) -> list[Difference]:
     """Every difference; *ledgers* are of shards whose entities do not touch."""
-    due = {name: each for ledger in ledgers for name, each in ledger.due.items()}
     keys = {entity.name: entity.key for entity in against.plan.entities}
     oracle = build_oracle(against.plan, against.horizon_s, [])
-    differences = [
+    return [
+        *compare_records(ledgers, found, against),
+        *_vectors(ledgers, found, against.plan, oracle),
+        *compare_entities(dict.fromkeys(keys, oracle), keys, found),
+    ]
+
+
+def compare_records(
+    ledgers: Sequence[Ledger], found: Found, against: Expectation
+) -> list[Difference]:
+    """What differs in documents, rows, dead letters, alerts and labels."""
+    due = {name: each for ledger in ledgers for name, each in ledger.due.items()}
+    return [
         *_documents(due, found, against),
         *_rows(due, found, against.decided_again),
         *_letters(ledgers, found),
         *_alerts(found),
         *_labels(ledgers, due, found),
-        *_vectors(ledgers, found, against.plan, oracle),
     ]
-    expected = {(entity, name) for entity, key in keys.items() for name in oracle.values_of(key)}
-    differences += [
+
+
+def compare_entities(
+    oracles: Mapping[str, Oracle], keys: Mapping[str, str], found: Found
+) -> list[Difference]:
+    """
+    What differs in the state of entities, read at a few times each.
+
+    *oracles* and *keys* are by entity: what was told of it, and its field in events.
+    """
+    expected = {
+        (entity, name)
+        for entity, oracle in oracles.items()
+        for name in oracle.values_of(keys[entity])
+    }
+    differences = [
         Difference(Kind.EXTRA, f"{entity} {name} has state, and nothing was to change it")
         for entity, name in sorted(found.entities - expected)
     ]
@@ -99,7 +123,7 @@ def compare(ledgers: Sequence[Ledger], found: Found, against: Expectation) -> li
         for entity, name in sorted(expected - found.entities)
     ]
     for entity, name in sorted(expected & found.entities):
-        differences += _entity(oracle, entity, keys[entity], name, found)
+        differences += _entity(oracles[entity], entity, keys[entity], name, found)
     return differences
 
 
@@ -268,7 +292,7 @@ def _vectors(
                 oracle.label(told)
                 continue
             expected, _ = oracle.observe(told)
-            document = _decided_by(placed, told, found)
+            document = decided_by(placed, told, found)
             if document is not None:
                 pending += _unequal(names, document["features"], expected, told)
             pending = [each for each in pending if not _equal_now(each, told, oracle)]
@@ -276,7 +300,7 @@ def _vectors(
             yield Difference(Kind.EXTRA, each.first_text)
 
 
-def _decided_by(placed: Placed, told: Event, found: Found) -> Document | None:
+def decided_by(placed: Placed, told: Event, found: Found) -> Document | None:
     """The document that was made from this very record."""
     document = found.documents.get(told.transaction_id)
     if document is None:

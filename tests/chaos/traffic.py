@@ -31,7 +31,9 @@ class Mix:
     How much of what; shares are of the transactions.
 
     ``hot`` puts most of them on one merchant within the newest 20 hours, more than 128.
-    Of ``expired`` ones the event is beyond the id horizon of 25 hours.
+    Of ``expired`` ones the event is beyond the id horizon of 25 hours. ``crowd`` is the share
+    of that merchant. Traffics that name the same ``entities`` meet in them; without a name
+    each has its own.
     """
 
     transactions: int = 160
@@ -49,6 +51,8 @@ class Mix:
     ahead: float = 0.02
     labels: float = 0.12
     malformed: float = 0.03
+    crowd: float = 0.9
+    entities: str = ""
 
 
 PLAIN = Mix(duplicates=0, conflicts=0, refunds=0, late=0, expired=0, ahead=0, labels=0, malformed=0)
@@ -119,7 +123,9 @@ class _Generator:
         mix, choice = self._mix, self._choice
         times: list[float] = []
         while len(times) < mix.transactions:
-            reach_s = 18 * _HOUR_S if mix.hot and choice.random() < 0.85 else mix.span_s
+            reach_s = mix.span_s
+            if mix.hot and choice.random() < 0.85:
+                reach_s = min(18 * _HOUR_S, reach_s)
             start_s = choice.uniform(1_200, reach_s)
             for _ in range(choice.choice((1, 1, 1, 2, 5))):
                 times.append(start_s)
@@ -175,7 +181,7 @@ class _Generator:
 
     def _purchase(self, number: int, ago_s: int) -> dict[str, object]:
         mix, choice = self._mix, self._choice
-        merchant = 0 if mix.hot and choice.random() < 0.9 else choice.randrange(mix.merchants)
+        merchant = 0 if mix.hot and choice.random() < mix.crowd else choice.randrange(mix.merchants)
         event: dict[str, object] = {
             "type": "transaction",
             "transaction_id": f"{self._name}-{number}",
@@ -219,7 +225,7 @@ class _Generator:
         return (self._now - timedelta(seconds=ago_s)).isoformat(timespec="milliseconds")
 
     def _pick(self, kind: str, number: int) -> str:
-        return f"{self._name}-{kind}-{number}"
+        return f"{self._mix.entities or self._name}-{kind}-{number}"
 
 
 def place(items: Iterable[Item], shard_id: str, now_ms: int, first: int = 1) -> list[Placed]:
@@ -266,7 +272,6 @@ class Ledger:
     placed: Sequence[Placed]
     due: dict[str, Due] = field(default_factory=dict)
     letters: dict[str, str] = field(default_factory=dict)
-    unmatched: dict[str, Mapping[str, object]] = field(default_factory=dict)
     story: list[tuple[Placed, Event | Verdict]] = field(default_factory=list)
     shared: set[str] = field(default_factory=set)
     _waiting: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
@@ -276,16 +281,22 @@ class Ledger:
         """Read *placed*, in the order of the shard."""
         ledger = cls(placed)
         for each in placed:
-            if each.item.error is not None:
-                ledger.letters[each.letter_id] = each.item.error
-            elif each.event["type"] == "transaction":
-                ledger._transaction(each)
-            else:
-                ledger._label(each)
-        ledger.unmatched = {
-            name: max(labels, key=_told_ms) for name, labels in ledger._waiting.items()
-        }
+            ledger.read(each)
         return ledger
+
+    def read(self, placed: Placed) -> None:
+        """Read the next record, for a shard that still grows."""
+        if placed.item.error is not None:
+            self.letters[placed.letter_id] = placed.item.error
+        elif placed.event["type"] == "transaction":
+            self._transaction(placed)
+        else:
+            self._label(placed)
+
+    @property
+    def unmatched(self) -> dict[str, Mapping[str, object]]:
+        """The newest label of each transaction that has not come."""
+        return {name: max(labels, key=_told_ms) for name, labels in self._waiting.items()}
 
     def without(self, gone: Collection[str]) -> "Ledger":
         """What must come if nobody had heard of the transactions *gone*."""
