@@ -75,7 +75,7 @@ MUTATIONS = (
         "an id that is known changes nothing",
         "2 features change once",
         "consumer/features/applying.lua",
-        "elseif s and is_known(e, st, sub(argument, 1, 8)) then",
+        "elseif s and is_known(st, sub(argument, 1, 8)) then",
         "elseif false then",
         "processes/kill around the feature update",
     ),

@@ -146,7 +146,7 @@ def test_every_transaction_is_decided_exactly_once_with_right_features(run: Run)
     assert summary["degraded"] == 0
     assert summary["features_wrong"] == 0
     assert summary["features_checked"] > 10_000
-    assert summary["online_offline"]["compared"] > 1_000
+    assert summary["online_offline"]["compared"] > 300
     assert summary["online_offline"]["different_within_a_shard"] == 0
     assert min(summary["distinct_scores"].values()) >= 100
     assert summary["endpoint_requests"] > 0
