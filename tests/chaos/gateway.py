@@ -34,7 +34,8 @@ class HttpFault:
     *how* the *nth* request and *times* - 1 more fare that contain *matching*.
 
     Matched is the line ``PUT /bucket/key Firehose_20150804.PutRecordBatch``: method, path
-    and the target header, where there is one.
+    and the target header, where there is one. *containing* must be in the body. What is
+    refused says *error*.
     """
 
     matching: str
@@ -43,11 +44,13 @@ class HttpFault:
     times: int = 1
     status: int = 503
     seconds: float = 0.0
+    containing: bytes = b""
+    error: str = "ServiceUnavailable"
     seen: int = 0
 
-    def takes(self, line: str) -> bool:
-        """Count *line* if it matches; whether it is to fail."""
-        if self.matching not in line:
+    def takes(self, line: str, body: bytes = b"") -> bool:
+        """Count *line* with *body* if it matches; whether it is to fail."""
+        if self.matching not in line or self.containing not in body:
             return False
         self.seen += 1
         return self.nth <= self.seen < self.nth + self.times
@@ -106,10 +109,10 @@ class Gateway:
         self._server.server_close()
         self._thread.join()
 
-    def _take(self, line: str) -> HttpFault | None:
+    def _take(self, line: str, body: bytes) -> HttpFault | None:
         with self._lock:
             for fault in self._plan:
-                if fault.takes(line):
+                if fault.takes(line, body):
                     self._injected.append(time.monotonic())
                     return fault
         return None
@@ -157,9 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         target = self.headers.get("X-Amz-Target", "")
-        fault = self.server.take(f"{self.command} {self.path} {target}")
+        fault = self.server.take(f"{self.command} {self.path} {target}", body)
         if fault is not None and fault.how is Fails.REFUSED:
-            self._answer(fault.status, {"x-amzn-ErrorType": "ServiceUnavailable"}, b"")
+            self._answer(fault.status, {"x-amzn-ErrorType": fault.error}, b"")
             return
         if fault is not None and fault.how is Fails.DELAYED:
             time.sleep(fault.seconds)

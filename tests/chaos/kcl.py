@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
 # Both halves of the range of hashes that moto gives to two shards.
-_HASH_KEYS = ("1", str(2**127 + 1))
+HASH_KEYS = ("1", str(2**127 + 1))
 _FIRST_LEASE_S = 120.0
 WORKED_S = 240.0
 _PUT = 400
@@ -104,13 +104,17 @@ class Session:
         """Put traffic of *mix* on each shard; return how many records that are."""
         now_ms = time.time_ns() // 1_000_000
         sent = 0
-        for number, (shard_id, hash_key) in enumerate(zip(SHARDS, _HASH_KEYS, strict=True)):
+        for number, (shard_id, hash_key) in enumerate(zip(SHARDS, HASH_KEYS, strict=True)):
             items = build_traffic(f"{self.name}{name}{number}", mix, choice, now_ms)
-            ledger = Ledger.of(self._put(items, shard_id, hash_key))
-            self.ledgers.append(ledger)
-            self.watches.append((shard_id, PrefixWatch(ledger, self.place)))
+            self.add(self._put(items, shard_id, hash_key))
             sent += len(items)
         return sent
+
+    def add(self, placed: Sequence[Placed]) -> None:
+        """Take note of what was put on one shard, in its order."""
+        ledger = Ledger.of(placed)
+        self.ledgers.append(ledger)
+        self.watches.append((placed[0].shard_id, PrefixWatch(ledger, self.place)))
 
     def look(self) -> bool:
         """
@@ -202,6 +206,8 @@ def open_session(lab: Lab, folder: Path, seed: int) -> Iterator[Session]:
         "KCL__APPLICATION_NAME": f"app-{name}",
         "KCL__WORKER_ID": f"worker-{name}",
         "KCL__FAILOVER_TIME_MS": "2000",
+        # So that leases and checkpoints can be refused; Kinesis needs HTTP/2 and moto itself.
+        "KCL__DYNAMODB_ENDPOINT_URL": lab.gateway.url,
         "WORKER__PROGRESS_LIMIT_S": "8",
         "REDIS__OUTAGE_LIMIT_S": "10",
         "SUPERVISOR__HOST": "127.0.0.1",
@@ -232,10 +238,10 @@ def open_session(lab: Lab, folder: Path, seed: int) -> Iterator[Session]:
             daemon.await_workers()
             yield Session(lab, folder, name, daemon, faults, kinesis, place)
         finally:
-            _end(daemon)
+            end(daemon)
 
 
-def _end(daemon: ChaosDaemon) -> None:
+def end(daemon: ChaosDaemon) -> None:
     """SIGTERM, and if that does not help SIGKILL, which takes Java and workers along."""
     if daemon.process is not None and daemon.process.poll() is None:
         try:

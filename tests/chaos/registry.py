@@ -9,10 +9,15 @@ from tests.chaos.checker import Difference, Kind, describe
 
 
 class Tier(StrEnum):
-    """A worker process under a played KCL, or the daemon on the real one."""
+    """
+    A worker process under a played KCL, or the daemon on the real one.
+
+    Of RESHARDING the stream is one that splits, and each case has daemons of its own.
+    """
 
     WORKER = "worker"
     KCL = "kcl"
+    RESHARDING = "resharding"
 
 
 @dataclass(frozen=True, slots=True)

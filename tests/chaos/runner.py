@@ -11,6 +11,7 @@ from tests.chaos.checker import Difference
 from tests.chaos.kcl import KclArena, Session, open_session
 from tests.chaos.lab import Lab
 from tests.chaos.registry import Case, Result, Seen, Tier, judge
+from tests.chaos.resharding import ReshardingArena
 
 
 def run_cases(cases: Iterable[Case], lab: Lab, seed: int, folder: Path) -> Iterator[Result]:
@@ -33,6 +34,9 @@ def run_cases(cases: Iterable[Case], lab: Lab, seed: int, folder: Path) -> Itera
                 yield result
                 if result.failure:
                     break
+    for case in chosen:
+        if case.tier is Tier.RESHARDING:
+            yield run_resharding_case(case, lab, seed, folder / _file_name(case))
 
 
 def run_case(case: Case, lab: Lab, seed: int, folder: Path) -> Result:
@@ -66,6 +70,24 @@ def run_kcl_case(case: Case, session: Session, seed: int) -> Result:
         len(arena.injected()),
         arena.recovered_s(),
         arena.sent,
+        differences,
+        time.monotonic() - started_s,
+        failure,
+    )
+    return judge(case, seen)
+
+
+def run_resharding_case(case: Case, lab: Lab, seed: int, folder: Path) -> Result:
+    """Run *case* on a stream and with daemons of its own; logs go to *folder*."""
+    lab.heal()
+    lab.redis.flushall()
+    arena = ReshardingArena(lab, case.name, seed, folder)
+    started_s = time.monotonic()
+    differences, failure = _drive(lambda: case.run(arena), arena.differences, arena.stack)
+    seen = Seen(
+        len(arena.injected()),
+        arena.recovered_s(),
+        len(arena.sent),
         differences,
         time.monotonic() - started_s,
         failure,
