@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench chaos soak clean
+.PHONY: help demo test fuzz check fmt bench chaos mutations soak clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,6 +50,9 @@ bench: $(STAMP)  ## measure; ONLY=name for one figure; results in .bench/results
 
 chaos: $(STAMP)  ## faults against known traffic, all of it checked; ONLY=name-part CHAOS_SEED= of a run to repeat
 	@ONLY='$(ONLY)' CHAOS_SEED='$(CHAOS_SEED)' $(BIN)/python -m tests.chaos
+
+mutations: $(STAMP)  ## take each protection out of a copy and see the fault suite notice; ONLY=word
+	@ONLY='$(ONLY)' $(BIN)/python -m tests.chaos.mutations
 
 soak: $(STAMP)  ## the daemon under traffic and chance faults; MINUTES=30 CHAOS_SEED=; .chaos/soak.json
 	@MINUTES='$(MINUTES)' CHAOS_SEED='$(CHAOS_SEED)' $(BIN)/python -m tests.chaos.soak
