@@ -6,10 +6,10 @@ caller can overlap chunks: while one waits for its endpoints in ``settle``, the
 next may already have read its features in ``dispatch``, in stream order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from consumer.clock import Clock
 from consumer.model import (
@@ -21,9 +21,12 @@ from consumer.model import (
     Scores,
     StoredDecision,
     Transaction,
+    TransactionId,
 )
 from consumer.ports import DocumentStore, FeatureStore, Observe
 from consumer.rules.facts import Case
+
+_Each = TypeVar("_Each")
 
 
 class PendingScores(Protocol):
@@ -103,7 +106,11 @@ class Settled:
 
 
 class Engine:
-    """Features, scores and rules to a stored decision, two Redis round trips a chunk."""
+    """
+    Features, scores and rules to a stored decision.
+
+    Two Redis round trips a chunk, and two more for each id that comes again within it.
+    """
 
     def __init__(
         self,
@@ -130,9 +137,13 @@ class Engine:
         applying an id again changes nothing.
         """
         with self._timing.timed("observe"):
-            observations = self._features.observe(
-                [Observe(incoming.transaction, incoming.time_s) for incoming in chunk]
-            )
+            observations = [
+                observation
+                for part in _without_repeats(chunk, lambda incoming: incoming.transaction)
+                for observation in self._features.observe(
+                    [Observe(incoming.transaction, incoming.time_s) for incoming in part]
+                )
+            ]
         rows = [observation.values for observation in observations]
         pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
         return Dispatched(tuple(chunk), tuple(observations), pending)
@@ -181,5 +192,31 @@ class Engine:
         stored decision is returned and never replaced.
         """
         with self._timing.timed("decide"):
-            stored = self._documents.decide(assessments)
+            stored = [
+                decision
+                for part in _without_repeats(assessments, lambda each: each.transaction)
+                for decision in self._documents.decide(part)
+            ]
         return [Settled(*each) for each in zip(assessments, stored, strict=True)]
+
+
+def _without_repeats(
+    chunk: Sequence[_Each], transaction_of: Callable[[_Each], Transaction]
+) -> Iterator[Sequence[_Each]]:
+    """
+    *chunk* in order, cut before each id that its part already holds.
+
+    The first record of an id is the one that counts. In one pipeline a server that heals
+    half-way may refuse it and take its repetition, or another transaction of that id.
+    """
+    seen: set[TransactionId] = set()
+    start = 0
+    for index, each in enumerate(chunk):
+        name = transaction_of(each).transaction_id
+        if name in seen:
+            yield chunk[start:index]
+            start = index
+            seen.clear()
+        seen.add(name)
+    if chunk:
+        yield chunk[start:]
