@@ -40,7 +40,7 @@ class Arena:
     injects by hand; what worker faults, proxies, the gateway and shards inject counts itself.
     ``degraded`` says that decisions without scores are expected. ``gone`` are transactions
     of which nothing but their row is left, because Redis lost them behind a checkpoint;
-    ``decided_again`` are those that it lost before one.
+    ``decided_again`` are those that it lost before one. ``clustered`` lets alerts repeat.
     What ``stack`` holds (servers of the case's own) lives until all was looked at.
     """
 
@@ -53,6 +53,7 @@ class Arena:
     degraded: bool = False
     gone: set[str] = field(default_factory=set)
     decided_again: set[str] = field(default_factory=set)
+    clustered: bool = False
     client: redis.Redis = field(init=False)
     redis_url: str = field(init=False)
     count: Count = field(default_factory=Count)
@@ -127,7 +128,7 @@ class Arena:
                 },
             ),
             log=self.folder / f"worker-{number}.log",
-            watch=PrefixWatch(ledger, self.place),
+            watch=PrefixWatch(ledger, self.place, self.gone),
             choice=self.choice,
             count=self.count,
         )
@@ -170,6 +171,7 @@ class Arena:
             score,
             degraded=self.degraded,
             decided_again=frozenset(self.decided_again),
+            alerts_repeat=self.clustered,
         )
         violations = [
             Difference(Kind.LOST, text) for run, _ in self.shards for text in run.violations

@@ -53,7 +53,8 @@ class Expectation:
     What to hold a run against. *degraded* allows decisions without scores.
 
     A transaction *decided_again* may have rows from before Redis lost its document: they
-    say when that was, and else the same.
+    say when that was, and else the same. *alerts_repeat*, as in a cluster, whose alerts are
+    at least once: those of one prediction count as one.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Expectation:
     scores: Scores
     degraded: bool = False
     decided_again: frozenset[str] = frozenset()
+    alerts_repeat: bool = False
 
 
 def without_rows(found: Found, gone: Collection[str]) -> tuple[Found, list[Difference]]:
@@ -96,7 +98,7 @@ def compare_records(
         *_documents(due, found, against),
         *_rows(due, found, against.decided_again),
         *_letters(ledgers, found),
-        *_alerts(found),
+        *_alerts(found, repeat=against.alerts_repeat),
         *_labels(ledgers, due, found),
     ]
 
@@ -202,7 +204,7 @@ def _letters(ledgers: Sequence[Ledger], found: Found) -> Iterator[Difference]:
         yield Difference(Kind.EXTRA, f"{number} dead letter {name} ({error}) was not due")
 
 
-def _alerts(found: Found) -> Iterator[Difference]:
+def _alerts(found: Found, *, repeat: bool) -> Iterator[Difference]:
     """One alert a review or decline, of the decision that stands; none for an approval."""
     expected = Counter(
         (str(document["transaction_id"]), str(document["decision"]["outcome"]))
@@ -211,6 +213,8 @@ def _alerts(found: Found) -> Iterator[Difference]:
     )
     # A second assessment alerts apart and says what was decided.
     first = [alert for alert in found.alerts if "decided" not in alert]
+    if repeat:
+        first = list({str(alert["prediction_id"]): alert for alert in first}.values())
     there = Counter((str(alert["transaction_id"]), str(alert["outcome"])) for alert in first)
     for (name, outcome), number in sorted((expected - there).items()):
         yield Difference(Kind.LOST, f"{number} alert of {name} ({outcome}) is missing")

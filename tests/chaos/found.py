@@ -1,6 +1,6 @@
 """What a run left behind: documents, rows, dead letters, alerts, labels, entity state."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -131,11 +131,13 @@ class PrefixWatch:
     Whether everything up to a checkpoint is done, asked at that moment; each record once.
 
     A transaction needs its document and an acknowledged row, a rejected record its dead
-    letter, a label its place on the document or beside it.
+    letter, a label its place on the document or beside it. Of what is *gone*, as the case
+    says, nothing but the row is asked for.
     """
 
     ledger: Ledger
     place: Place
+    gone: Collection[str] = frozenset()
     _next: int = 0
 
     def missing(self, upto: Position | None) -> list[str]:
@@ -171,7 +173,7 @@ class PrefixWatch:
                 if not waits and label in (None, b"[]"):
                     yield f"the label of {name} is nowhere"
                 continue
-            if not decided:
+            if not decided and name not in self.gone:
                 yield f"{name} has no document"
             if name not in rows and name not in self.ledger.shared:
                 yield f"{name} has no acknowledged row"

@@ -1,0 +1,243 @@
+"""Primaries that are lost: replicas promoted, behind or in step, and clusters that change."""
+
+import os
+import signal
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import redis
+from redis.crc import key_slot
+
+from consumer.adapters.kinesis import EXIT_UNAVAILABLE
+from consumer.adapters.redis.connection import command
+from consumer.adapters.redis.documents import ALERTS
+from consumer.local.redis_server import RedisServer
+from tests.chaos.arena import Arena
+from tests.chaos.faults import Act, Fault, Port
+from tests.chaos.proxy import RedisProxy
+from tests.chaos.registry import case
+from tests.chaos.servers import (
+    await_that,
+    cut_replication,
+    in_step,
+    log_lines,
+    names_of_documents,
+    note_refusals,
+    refused,
+    replicate,
+    start_server,
+    stopped,
+    waits,
+    working,
+)
+from tests.chaos.shard import ShardRun
+from tests.chaos.traffic import PLAIN, Mix
+from tests.redis_cluster import Moving, RedisCluster
+
+_MIX = Mix(transactions=160, hot=True, labels=0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A primary, its replica, a replica of that one, and the address that leads to the primary."""
+
+    primary: RedisServer
+    replica: RedisServer
+    written: redis.Redis
+    copied: redis.Redis
+    proxy: RedisProxy
+
+    def fail_over(self, arena: Arena) -> set[str]:
+        """
+        Kill the primary, promote the replica, lead everybody there.
+
+        Returns the transactions whose documents only the primary had.
+        """
+        lost = names_of_documents(self.written) - names_of_documents(self.copied)
+        self.proxy.refuse()
+        assert self.primary.pid is not None
+        os.kill(self.primary.pid, signal.SIGKILL)
+        arena.count.note()
+        command(self.copied, "REPLICAOF", "NO", "ONE")
+        self.proxy.switch(self.replica.url)
+        self.proxy.heal()
+        return lost
+
+
+def _start_pair(arena: Arena) -> _Pair:
+    fast = ("--repl-diskless-sync-delay", "0")
+    primary, written = start_server(arena, *fast)
+    replica, copied = start_server(arena, *fast)
+    _, copied_again = start_server(arena, *fast)
+    replicate(copied, primary)
+    replicate(copied_again, replica)
+    proxy = arena.stack.enter_context(RedisProxy(primary.url))
+    arena.proxies.append(proxy)
+    arena.use_redis(proxy.url)
+    return _Pair(primary, replica, written, copied, proxy)
+
+
+def _cut_in_step(pair: _Pair) -> None:
+    await_that(lambda: in_step(pair.written, pair.copied), "the replica has everything")
+    cut_replication(pair.copied)
+
+
+def _in_deliveries(arena: Arena, *faults: Fault, mix: Mix = _MIX, replicas: int = 0) -> ShardRun:
+    run = arena.shard(
+        mix,
+        faults=faults,
+        REDIS__WAIT_REPLICAS=str(replicas),
+        REDIS__WAIT_TIMEOUT_MS="300",
+    )
+    run.smallest = run.largest = 20
+    return run
+
+
+_THIRD = Fault(Port.PROCESS, 3, act=Act.STOP)
+
+
+@case(
+    "redis/the replica falls behind, and catches up",
+    "no checkpoint is sent while the replica lacks what was written",
+)
+def _behind(arena: Arena) -> None:
+    pair = _start_pair(arena)
+    run = _in_deliveries(arena, _THIRD, replicas=1)
+    with working(run):
+        with stopped(arena):
+            _cut_in_step(pair)
+            arena.count.note()
+        await_that(lambda: waits(run, "replicas have what was written") >= 2, "the worker waits")
+        before = run.lease.checkpoint
+        await_that(lambda: waits(run) >= 4, "the worker waits on")
+        assert run.lease.checkpoint == before, "a checkpoint came without the replica"
+        replicate(pair.copied, pair.primary)
+    assert run.exits == [0]
+
+
+@case(
+    "redis/a primary is lost with its last writes, replicas waited for",
+    "what was written since the checkpoint is done again, and all of it counts once",
+)
+def _lost_with_wait(arena: Arena) -> None:
+    pair = _start_pair(arena)
+    run = _in_deliveries(arena, _THIRD, replicas=1)
+    with working(run):
+        with stopped(arena):
+            _cut_in_step(pair)
+        await_that(lambda: waits(run, "replicas have what was written"), "the worker waits")
+        arena.decided_again = pair.fail_over(arena)
+        assert arena.decided_again, "nothing was lost"
+    assert run.exits == [EXIT_UNAVAILABLE, 0]
+    (left,) = log_lines(run, "leaving without a checkpoint")
+    assert "a primary was replaced" in left["error"]
+
+
+@case(
+    "redis/a primary is lost with its last writes, replicas not waited for",
+    "exactly what it had not passed on is gone but for its rows; everything else counts once",
+)
+def _lost_without_wait(arena: Arena) -> None:
+    """What ``wait_replicas: 0`` leaves unprotected, as docs/redis.md says."""
+    pair = _start_pair(arena)
+    run = _in_deliveries(arena, _THIRD, Fault(Port.PROCESS, 2, act=Act.STOP), mix=PLAIN)
+    with working(run):
+        with stopped(arena, 1):
+            _cut_in_step(pair)
+        with stopped(arena, 2):
+            arena.gone |= pair.fail_over(arena)
+    assert len(arena.gone) == 2 * run.largest, "other than the two deliveries were lost"
+    assert run.exits == [0]
+
+
+@case(
+    "redis/a replica that has everything is promoted, without functions",
+    "the worker loads them, and everything counts once",
+)
+def _promoted_without_functions(arena: Arena) -> None:
+    pair = _start_pair(arena)
+    run = _in_deliveries(arena, Fault(Port.DECIDE, 4, act=Act.STOP))
+    with working(run), stopped(arena):
+        _cut_in_step(pair)
+        assert not pair.fail_over(arena)
+        pair.copied.function_flush()
+        arena.count.note()
+    assert run.exits == [0]
+
+
+_MISLED = ("MOVED", "ASK", "TRYAGAIN")
+
+
+def _misled(clients: list[redis.Redis]) -> int:
+    return sum(refused(client, code) for client in clients for code in _MISLED)
+
+
+def _heard_more(clients: list[redis.Redis], run: ShardRun, before: int) -> bool:
+    return _misled(clients) + waits(run) > before
+
+
+def _most_used(run: ShardRun, entity: str) -> str:
+    """The key of the state of the *entity* that most records of *run* name."""
+    names = Counter(
+        str(each.event[f"{entity}_id"])
+        for each in run.placed
+        if each.item.error is None and f"{entity}_id" in each.event
+    )
+    return f"f:{{{entity}:{names.most_common(1)[0][0]}}}"
+
+
+@case(
+    "redis/slots of a cluster move",
+    "what moved is followed, what lies on both sides is waited for, and all of it counts once",
+)
+def _moving(arena: Arena) -> None:
+    """A card has one key and is followed; the hot merchant has several and has to wait."""
+    cluster = arena.stack.enter_context(RedisCluster())
+    arena.use_redis(cluster.url)
+    arena.clustered = True
+    faults = [Fault(Port.OBSERVE, 3, act=Act.STOP)] * 2 + [Fault(Port.DECIDE, 1, act=Act.STOP)]
+    run = arena.shard(_MIX, faults=faults)
+    run.smallest = run.largest = 1_000
+    before = _misled(cluster.clients)
+    keys = (_most_used(run, "card"), _most_used(run, "merchant"), ALERTS)
+    with working(run), ExitStack() as ending:
+        for nth, key in enumerate(keys, 1):
+            with stopped(arena, nth):
+                ending.close()
+                heard = _misled(cluster.clients) + waits(run)
+                moving = Moving(cluster, key_slot(key.encode()))
+                moving.begin()
+                ending.callback(moving.end)
+                for half in moving.left()[::2]:
+                    moving.move(half)
+            await_that(
+                partial(_heard_more, cluster.clients, run, heard), f"the worker asks for {key}"
+            )
+            ending.close()
+    note_refusals(arena, _misled(cluster.clients) - before)
+    assert run.exits == [0]
+
+
+@case(
+    "redis/a primary of a cluster is killed and its replica promoted",
+    "the worker waits, finds the new primary, and everything counts once",
+)
+def _cluster_failover(arena: Arena) -> None:
+    """The replica had everything: what it had not is the subject of other cases."""
+    cluster = arena.stack.enter_context(RedisCluster(replicas=True))
+    arena.use_redis(cluster.url)
+    arena.clustered = True
+    run = arena.shard(_MIX, faults=[Fault(Port.DECIDE, 3, act=Act.STOP)])
+    run.smallest = run.largest = 1_000
+    killed = cluster.servers[1]
+    with working(run), stopped(arena):
+        await_that(
+            lambda: all(map(in_step, cluster.clients, cluster.replicas)), "replicas have everything"
+        )
+        assert killed.pid is not None
+        os.kill(killed.pid, signal.SIGKILL)
+        arena.count.note()
+    assert waits(run) > 0
+    assert run.exits == [0]
