@@ -39,6 +39,7 @@ from consumer.intake import FloodLimit, Intake
 from consumer.java import find_java
 from consumer.labels import Labels
 from consumer.logs import configure, get_logger
+from consumer.metric_files import reserve_metric_files
 from consumer.metrics import Metrics
 from consumer.multilang import worker_id
 from consumer.orphan import leave_with_parent
@@ -245,6 +246,7 @@ def build_parts(
     that, and Misconfigured.
     """
     plan = load_plan(settings.features.path, settings.events.base_currency)
+    reserve_metric_files()
     metrics = Metrics(registry)
     telemetry = WorkerTelemetry(
         metrics, heartbeat, clock, [entity.name for entity in plan.entities]

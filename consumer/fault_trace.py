@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from consumer.disk import on_disk
+
 _ASK = signal.SIGUSR1
 # For a worker that hangs to write where; one that is stopped never does.
 _ASK_LIMIT_S = 1.0
@@ -40,12 +42,13 @@ class FaultTrace:
     """While entered, this process leaves ``<run_dir>/workers/<pid>.fault`` when it faults."""
 
     def __init__(self, run_dir: Path) -> None:
-        directory = run_dir / "workers"
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / f"{os.getpid()}{_SUFFIX}"
+        self._path = run_dir / "workers" / f"{os.getpid()}{_SUFFIX}"
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("wb")
+        """Raises Unavailable where the disk cannot be written to."""
+        with on_disk(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
         faulthandler.enable(self._file, all_threads=True)
         faulthandler.register(_ASK, self._file, all_threads=True)
         return self

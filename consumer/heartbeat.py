@@ -14,11 +14,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 
 from consumer.clock import Clock
+from consumer.disk import on_disk, reserve
 from consumer.errors import FraudstreamError
 from consumer.model import Position, ShardId
 from consumer.stages import WAITING, Stage
@@ -103,19 +104,21 @@ class Heartbeat:
     """The writer, one a worker process. A call costs a few microseconds and no system call."""
 
     def __init__(self, run_dir: Path, clock: Clock) -> None:
-        """Create ``<run_dir>/workers/<pid>.state``; coming into being counts as progress."""
-        directory = run_dir / "workers"
-        directory.mkdir(parents=True, exist_ok=True)
+        """
+        Create ``<run_dir>/workers/<pid>.state``; coming into being counts as progress.
+
+        Raises Unavailable where the disk is full or cannot be written to.
+        """
         self._clock = clock
-        self._path = directory / f"{os.getpid()}{_SUFFIX}"
+        self._path = run_dir / "workers" / f"{os.getpid()}{_SUFFIX}"
         now_s = clock.monotonic_s()
         self._body = _Body(
             os.getpid(), _started_ticks(os.getpid()), stage_s=now_s, progress_s=now_s
         )
         self._encoder = msgspec.json.Encoder()
         self._generation = 0
-        with self._path.open("w+b") as file:
-            file.truncate(2 * _SLOT_BYTES)
+        with on_disk(self._path), _create(self._path) as file:
+            reserve(file, 2 * _SLOT_BYTES)
             self._map = mmap.mmap(file.fileno(), 2 * _SLOT_BYTES)
         self._write()
 
@@ -214,6 +217,11 @@ class Heartbeat:
         start = self._generation % 2 * _SLOT_BYTES
         slot = _HEAD.pack(self._generation, len(body), zlib.crc32(body)) + body
         self._map[start : start + len(slot)] = slot
+
+
+def _create(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w+b")
 
 
 def read_heartbeats(run_dir: Path) -> list[WorkerState]:

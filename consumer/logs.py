@@ -9,6 +9,7 @@ payload; a line carries positions, counts and causes.
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO, cast
 
 import orjson
@@ -42,7 +43,7 @@ def configure(level: str, form: Format = "auto", stream: TextIO | None = None) -
     structlog.configure(
         processors=[*shared, _console(stream) if form == "console" else _render_json],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Forward()], level=LEVELS[level], force=True)
@@ -66,6 +67,25 @@ def reemit(event: MutableMapping[str, Any]) -> None:
     render = settings["processors"][-1]
     logger = settings["logger_factory"]()
     logger.msg(render(logger, str(event.get("level", "info")), event))
+
+
+class _Lossy:
+    """
+    A stream whose lines may be lost, when the log's disk is full or its reader has gone.
+
+    A decision must not fail because a line about it cannot be written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _console(stream: TextIO) -> Processor:

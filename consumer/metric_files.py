@@ -7,6 +7,7 @@ those files would pile up, so the files of a dead process are added to an
 archive of the same format, which no process id can have, and then removed.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +16,31 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from consumer.disk import on_disk, reserve
+
 # Process 0 is the kernel's; the collector takes whatever stands at this place.
 _ARCHIVE = "0"
 _FOLDED_TYPES = ("counter", "histogram", "summary")
+# All that ``Metrics`` has: a counter or histogram, and a gauge by how a scrape joins it.
+_KINDS = ("counter", "histogram", "gauge_livemax", "gauge_livemin", "gauge_livesum")
+# Histograms of a worker take 20 KB, counters 5 KB and some 200 bytes more a rule.
+_ROOM_BYTES = 262_144
+
+
+def reserve_metric_files() -> None:
+    """
+    Give the metric files of this process their room; before the first metric is made.
+
+    ``prometheus_client`` maps files with holes, see ``disk.py``; those that are there it
+    takes up as they are. Raises Unavailable where there is no room.
+    """
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not directory:
+        return
+    for kind in _KINDS:
+        path = Path(directory) / f"{kind}_{os.getpid()}.db"
+        with on_disk(path), path.open("ab") as file:
+            reserve(file, _ROOM_BYTES)
 
 
 class MetricFiles:

@@ -4,12 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from consumer.metric_files import MetricFiles
+import pytest
+
+from consumer.errors import Unavailable
+from consumer.metric_files import MetricFiles, reserve_metric_files
 
 _WORKER = """
 import sys
 from prometheus_client import REGISTRY
+from consumer.metric_files import reserve_metric_files
 from consumer.metrics import Metrics
+reserve_metric_files()
 metrics = Metrics(REGISTRY)
 metrics.records.labels("decided").inc(int(sys.argv[1]))
 metrics.millis_behind_latest.labels("shard-1").set(40)
@@ -65,3 +70,21 @@ def test_an_earlier_run_is_not_counted(tmp_path: Path) -> None:
     MetricFiles(tmp_path)
     _work(tmp_path, 2)
     assert _value(MetricFiles(tmp_path), RECORDS) is None
+
+
+def test_a_process_writes_to_no_file_that_has_holes(tmp_path: Path) -> None:
+    MetricFiles(tmp_path)
+    _work(tmp_path, 1)
+    files = list(tmp_path.glob("*.db"))
+    assert len(files) == 5
+    # In blocks of 512 bytes, see stat(2). A page without any would kill on a full disk.
+    assert [path.name for path in files if path.stat().st_blocks * 512 < path.stat().st_size] == []
+
+
+def test_a_disk_without_room_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
+    with pytest.raises(Unavailable, match=r"disk: .*\.db: Not a directory"):
+        reserve_metric_files()

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from consumer.errors import Unavailable
 from consumer.heartbeat import Heartbeat, read_heartbeats
 from consumer.model import Position, ShardId
 
@@ -173,3 +174,16 @@ def test_the_longest_cause_fits_its_slot_in_any_script(tmp_path: Path, letter: s
         (state,) = read_heartbeats(tmp_path)
         assert state.cause
         assert set(state.cause) == {letter}
+
+
+def test_a_disk_that_cannot_be_written_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match=r"disk: .*\.state: Not a directory"):
+        Heartbeat(tmp_path / "file", StoppedClock())
+
+
+def test_all_its_room_is_taken_at_the_start(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, StoppedClock()):
+        (path,) = (tmp_path / "workers").glob("*.state")
+        # In blocks of 512 bytes, see stat(2); a hole has none.
+        assert path.stat().st_blocks * 512 >= path.stat().st_size > 0

@@ -1,6 +1,8 @@
 import io
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import orjson
 import pytest
@@ -99,3 +101,12 @@ def test_values_that_json_does_not_know_are_shown_as_text() -> None:
     configure("info", "json", stream)
     get_logger("x").info("odd", value=object)
     assert _lines(stream)[0]["value"] == "<class 'object'>"
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        configure("info", "json", full)
+        get_logger("x").error("nobody reads this")
+        get_logger("x").error("nor this")
+        with suppress(OSError):
+            full.close()
