@@ -226,9 +226,9 @@ class ReshardingArena:
         """Hold the checkpoints against what they cover; whether all that was sent is."""
         with self._lock:
             sent = list(self.sent)
-        by_shard: dict[str, list[tuple[int, Placed]]] = defaultdict(list)
-        for lane, placed in sent:
-            by_shard[placed.shard_id].append((lane, placed))
+        by_shard: dict[str, list[Placed]] = defaultdict(list)
+        for _, placed in sent:
+            by_shard[placed.shard_id].append(placed)
         leases = {shard: text for shard, (_, text) in self._leases().items()}
         # The lease of a shard that was read to its end is taken away after a while.
         for shard, text in self._checkpoints.items():
@@ -236,8 +236,8 @@ class ReshardingArena:
                 self.violations.append(f"{shard}: its lease is gone, its checkpoint was {text}")
         for shard, text in leases.items():
             if text != self._checkpoints.get(shard):
-                self._moved(shard, text, [placed for _, placed in by_shard[shard]])
-        return all(self._covered(shard, own[-1][1].position) for shard, own in by_shard.items())
+                self._moved(shard, text, by_shard.get(shard, []))
+        return all(self._covered(shard, own[-1].position) for shard, own in by_shard.items())
 
     def ledgers(self) -> list[Ledger]:
         """One a lane, in the order in which it was sent, through all its shards."""
