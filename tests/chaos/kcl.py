@@ -193,8 +193,12 @@ class Session:
 
 
 @contextmanager
-def open_session(lab: Lab, folder: Path, seed: int) -> Iterator[Session]:
-    """Start a daemon on a stream of its own, with an empty Redis, and wait for both workers."""
+def open_session(lab: Lab, folder: Path, seed: int, **settings: str) -> Iterator[Session]:
+    """
+    Start a daemon on a stream of its own, with an empty Redis, and wait for both workers.
+
+    *settings* (``WORKER__CHUNK_SIZE="7"``) win over the shortened limits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lab.redis.flushall()
     name = f"k{zlib.crc32(f'{seed}:{folder}'.encode()):08x}x"
@@ -218,6 +222,7 @@ def open_session(lab: Lab, folder: Path, seed: int) -> Iterator[Session]:
         # What the cases kill on purpose must not count for a daemon that is beyond help.
         "SUPERVISOR__RESTART_LIMIT": "1000",
         "DEAD_LETTERS__PREFIX": f"{name}/",
+        **settings,
     }
     with closing(aws.client("kinesis")) as kinesis:
         kinesis.create_stream(StreamName=name, ShardCount=len(SHARDS))

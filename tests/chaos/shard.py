@@ -132,6 +132,11 @@ class ShardRun:
         more = {f"FRAUDSTREAM_{name}": value for name, value in variables.items()}
         self.environment = {**self.environment, **more}
 
+    @property
+    def next_checkpoint(self) -> int:
+        """The number of the next checkpoint, as ``Reply`` counts them."""
+        return self._checkpoints + 1
+
     def work(self, *, end: bool = False, restarts: int = _RESTARTS, **variables: str) -> None:
         """
         Work the shard to its newest record, restarting workers that die, and drain.
