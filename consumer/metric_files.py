@@ -17,6 +17,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from consumer.disk import on_disk, reserve
+from consumer.logs import get_logger
 
 # Process 0 is the kernel's; the collector takes whatever stands at this place.
 _ARCHIVE = "0"
@@ -78,12 +79,20 @@ class MetricFiles:
                 pid = rest.rpartition("_")[2]
                 if pid in keep:
                     continue
-                if kind in _FOLDED_TYPES:
-                    self._add_to_archive(kind, path)
-                path.unlink()
+                try:
+                    if kind in _FOLDED_TYPES:
+                        self._add_to_archive(kind, path)
+                    path.unlink()
+                except OSError as error:
+                    # It stays, and is added up as it is, until there is room.
+                    reason = error.strerror
+                    get_logger(__name__).warning("a metric file was not folded", reason=reason)
 
     def _add_to_archive(self, kind: str, path: Path) -> None:
-        archive = MmapedDict(str(self.directory / f"{kind}_{_ARCHIVE}.db"))  # type: ignore[no-untyped-call]
+        place = self.directory / f"{kind}_{_ARCHIVE}.db"
+        with place.open("ab") as file:
+            reserve(file, _ROOM_BYTES)
+        archive = MmapedDict(str(place))  # type: ignore[no-untyped-call]
         try:
             for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
                 before, _ = archive.read_value(key)  # type: ignore[no-untyped-call]

@@ -24,6 +24,7 @@ from consumer.autopsy import (
     is_suspicious,
 )
 from consumer.clock import Clock, SystemClock
+from consumer.disk import on_disk
 from consumer.fault_trace import ask_where, trace_of
 from consumer.health import Probe, describe
 from consumer.heartbeat import HELD, WorkerState, read_heartbeats
@@ -84,7 +85,8 @@ def run_daemon(daemon: Daemon) -> int:
 
     0 after an orderly stop, 70 when restarts did not help, 75 when the workers
     had to be cut off while they drained. Raises Misconfigured before anything
-    is started: no Java, a port or a worker id that is taken.
+    is started: no Java, a port or a worker id that is taken; Unavailable where the disk
+    of the run directory is full.
     """
     settings = daemon.settings
     run_dir = settings.supervisor.run_dir
@@ -93,13 +95,8 @@ def run_daemon(daemon: Daemon) -> int:
         stack.enter_context(
             hold_instance(run_dir, settings.kcl.application_name, worker_id(settings))
         )
-        _clear_workers(run_dir)
-        files = MetricFiles(run_dir / "metrics")
-        environment = {
-            **daemon.environment,
-            "PROMETHEUS_MULTIPROC_DIR": str(files.directory.resolve()),
-        }
-        launch = prepare_launch(settings, java, daemon.logback, daemon.worker_command, environment)
+        with on_disk(run_dir):
+            files, launch = _prepare(daemon, java)
         status = Status(settings, files, daemon.probes, daemon.clock, daemon.version)
         stop = stack.enter_context(Stop())
         server = stack.enter_context(
@@ -111,6 +108,19 @@ def run_daemon(daemon: Daemon) -> int:
         if daemon.fleet is not None:
             status.leases = _watch_leases(daemon, daemon.fleet, stack)
         return _Supervisor(settings, launch, status, files, stop, daemon.clock).run()
+
+
+def _prepare(daemon: Daemon, java: Path) -> tuple[MetricFiles, Launch]:
+    """Empty the run directory and write what Java and the workers find there. Raises OSError."""
+    run_dir = daemon.settings.supervisor.run_dir
+    _clear_workers(run_dir)
+    files = MetricFiles(run_dir / "metrics")
+    environment = {
+        **daemon.environment,
+        "PROMETHEUS_MULTIPROC_DIR": str(files.directory.resolve()),
+    }
+    command = daemon.worker_command
+    return files, prepare_launch(daemon.settings, java, daemon.logback, command, environment)
 
 
 def _watch_leases(daemon: Daemon, fleet: Fleet, stack: ExitStack) -> LeaseWatch:

@@ -88,3 +88,16 @@ def test_a_disk_without_room_is_named_with_its_reason(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
     with pytest.raises(Unavailable, match=r"disk: .*\.db: Not a directory"):
         reserve_metric_files()
+
+
+def test_what_cannot_be_folded_stays_and_counts(tmp_path: Path) -> None:
+    files = MetricFiles(tmp_path)
+    _work(tmp_path, 2)
+    # Nothing can be written to a directory.
+    (tmp_path / "counter_0.db").mkdir()
+    files.fold_dead(list)
+    (tmp_path / "counter_0.db").rmdir()
+    assert (_value(files, RECORDS), _value(files, COUNT)) == (2, 2)
+    files.fold_dead(list)
+    assert (_value(files, RECORDS), _value(files, COUNT)) == (2, 2)
+    assert {path.name for path in tmp_path.glob("*.db")} == {"counter_0.db", "histogram_0.db"}

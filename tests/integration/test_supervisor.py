@@ -14,7 +14,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from consumer.supervisor import EXIT_CUT_SHORT, EXIT_GAVE_UP
+from consumer.errors import Unavailable
+from consumer.settings import Settings
+from consumer.supervisor import EXIT_CUT_SHORT, EXIT_GAVE_UP, Daemon, run_daemon
 
 _PROGRAM = """
 import sys
@@ -98,6 +100,19 @@ def test_restarts_that_do_not_help_end_the_daemon(tmp_path: Path) -> None:
     assert events.count("cannot start") == 4
     last = run.events[-1]
     assert (last["event"], last["cause"]) == ("giving up: restarts do not help", "java_left")
+
+
+def test_a_run_directory_that_cannot_be_filled_is_named_with_its_reason(tmp_path: Path) -> None:
+    run_dir, java, logback = tmp_path / "run", tmp_path / "java", tmp_path / "logback.xml"
+    java.write_text("#!/bin/sh")
+    java.chmod(0o755)
+    run_dir.mkdir()
+    (run_dir / "metrics").write_text("in the way")
+    settings = Settings.model_validate(
+        {"kcl": {"java": java, "worker_id": str(tmp_path)}, "supervisor": {"run_dir": run_dir}}
+    )
+    with pytest.raises(Unavailable, match=f"disk: {run_dir}: File exists"):
+        run_daemon(Daemon(settings, ["true"], logback, "0.0.0"))
 
 
 def test_a_killed_java_is_told_from_one_that_left(tmp_path: Path) -> None:
