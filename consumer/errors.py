@@ -4,7 +4,8 @@ What can go wrong, named after what the caller does about it.
     FraudstreamError
     ├── Rejected        this record can never succeed: dead-letter it and go on
     ├── Unavailable     a dependency may heal: retry to a deadline, then leave
-    │                   without a checkpoint, so that the record comes again
+    │   │               without a checkpoint, so that the record comes again
+    │   └── Replaced    what was written may be lost: leave at once, likewise
     ├── Held            an operator has to look: stop in a visible state, without
     │                   a checkpoint and without restarting
     └── Misconfigured   refuse to start, with every problem listed at once
@@ -48,6 +49,10 @@ class Unavailable(FraudstreamError):
         super().__init__(f"{dependency}: {message}")
         self.dependency = dependency
         self.message = message
+
+
+class Replaced(Unavailable):
+    """A server took the place of another that may not have passed on what it acknowledged."""
 
 
 class Held(FraudstreamError):

@@ -20,7 +20,7 @@ from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.redis.accepted_rules import RedisAcceptedRules
 from consumer.adapters.redis.cluster import Servers
-from consumer.adapters.redis.connection import Client, connect
+from consumer.adapters.redis.connection import Client, Inspect, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
@@ -102,8 +102,9 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
     that, and Misconfigured.
     """
     settings, patience = around.settings, around.patience
-    stores = patience.call(partial(build_stores, settings, around.plan, stack))
     durability = build_durability(settings, stack)
+    inspect = None if durability is None else durability.inspect
+    stores = patience.call(partial(build_stores, settings, around.plan, stack, inspect))
     if durability is not None:
         patience.call(durability.begin)
     features = build_warming(
@@ -136,21 +137,24 @@ class Stores:
         self.documents.ping()
 
 
-def build_stores(settings: Settings, plan: Plan, stack: ExitStack) -> Stores:
+def build_stores(
+    settings: Settings, plan: Plan, stack: ExitStack, inspect: Inspect | None = None
+) -> Stores:
     """
     Connect to Redis, load the functions and create the index.
 
-    Raises Unavailable, and Misconfigured for a server that lacks what is needed.
+    *inspect* sees each new connection. Raises Unavailable, and Misconfigured for a server
+    that lacks what is needed.
     """
     features = RedisFeatureStore(
-        open_redis(settings, settings.redis.features_url, stack),
+        open_redis(settings, settings.redis.features_url, stack, inspect),
         plan,
         id_horizon_s=settings.features.id_horizon_s,
     )
     stack.enter_context(closing(features))
     features.prepare()
     documents = RedisDocuments(
-        open_redis(settings, settings.redis.documents_url, stack),
+        open_redis(settings, settings.redis.documents_url, stack, inspect),
         form=DocumentFormat(plan.names, plan.hash, settings.events.base_currency),
         ttl_s=settings.redis.document_ttl_s,
         alerts_max_length=settings.redis.alerts_max_length,
@@ -351,12 +355,15 @@ def build_client(
     )
 
 
-def open_redis(settings: Settings, url: SecretStr | None, stack: ExitStack) -> Client:
-    """A connection to *url*, or to ``redis.url`` without one; *stack* closes it."""
+def open_redis(
+    settings: Settings, url: SecretStr | None, stack: ExitStack, inspect: Inspect | None = None
+) -> Client:
+    """A client of *url*, or of ``redis.url`` without one; *stack* closes it."""
     address = url or settings.redis.url
     client = connect(
         address.get_secret_value(),
         connect_timeout_s=settings.redis.connect_timeout_s,
         timeout_s=settings.redis.timeout_s,
+        inspect=inspect,
     )
     return stack.enter_context(closing(client))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from consumer.clock import Clock
-from consumer.errors import Unavailable
+from consumer.errors import Replaced, Unavailable
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Patience:
         The result of *attempt*, repeated while it raises Unavailable.
 
         ``on_wait`` hears of every failure, with the seconds waited so far.
-        Raises the last Unavailable once the limit is over: leaving without a
+        Raises Replaced at once, and the last Unavailable once the limit is over: leaving without a
         checkpoint then is safe, and the record comes again.
         """
         started_s = self._clock.monotonic_s()
@@ -54,6 +54,8 @@ class Patience:
         while True:
             try:
                 return attempt()
+            except Replaced:
+                raise
             except Unavailable as error:
                 waited_s = self._clock.monotonic_s() - started_s
                 self._on_wait(error, waited_s)

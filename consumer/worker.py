@@ -15,7 +15,7 @@ from typing import Protocol
 
 from consumer.clock import Clock
 from consumer.engine import Dispatched, Engine, Settled
-from consumer.errors import Rejected, Unavailable
+from consumer.errors import Rejected, Replaced, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake, crashed, cut, dead_letter
 from consumer.labels import Labels
 from consumer.model import DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
@@ -328,7 +328,7 @@ class Worker:
         durability = self._parts.durability
         if durability is not None and not self._parts.patience.call(durability.confirm):
             message = "a primary was replaced: what was written since the checkpoint is done again"
-            raise Unavailable("redis", message)
+            raise Replaced("redis", message)
 
 
 def _conflicts(batch: Batch, settled: Sequence[Settled]) -> list[DeadLetter]:

@@ -1,7 +1,8 @@
 """Connections to Redis that never send a command twice, and what their errors mean."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -13,16 +14,22 @@ from consumer.errors import Misconfigured, Problem, Unavailable
 Client = redis.Redis
 """What ``connect`` returns, for those who must not name the vendor."""
 
+Inspect = Callable[[Any], None]
+"""Looks at a new connection of redis-py: ``send_command``, ``read_response``."""
+
 _COMMAND_END = " of pipeline caused error: "
 
 
-def connect(url: str, *, connect_timeout_s: float, timeout_s: float) -> redis.Redis:
+def connect(
+    url: str, *, connect_timeout_s: float, timeout_s: float, inspect: Inspect | None = None
+) -> redis.Redis:
     """
     Return a client for *url* (redis://, rediss:// or unix://); nothing is sent yet.
 
     redis-py would send a command whose reply was lost up to ten more times, and not all
     of ours may be repeated: whoever calls decides that, so its own retries are off.
-    Replies are bytes. Raises Misconfigured for a URL that cannot be read.
+    Replies are bytes. *inspect* sees each connection before anything is sent on it; what
+    it raises is raised. Raises Misconfigured for a URL that cannot be read.
     """
     try:
         return redis.Redis.from_url(
@@ -33,12 +40,23 @@ def connect(url: str, *, connect_timeout_s: float, timeout_s: float) -> redis.Re
             decode_responses=False,
             protocol=3,
             health_check_interval=0,
+            **({} if inspect is None else {"redis_connect_func": partial(_greet, inspect)}),
         )
     except ValueError as error:
         # The URL may hold a password, so it is described instead of repeated.
         expected = "redis://[user:password@]host[:port][/database], rediss://… or unix://…"
         problem = Problem("settings", "redis.url", "no address of a Redis", expected)
         raise Misconfigured([problem]) from error
+
+
+def _greet(inspect: Inspect, connection: Any) -> None:
+    """What redis-py does with a new connection, then *inspect*; it is closed if that raises."""
+    connection.on_connect()
+    try:
+        inspect(connection)
+    except BaseException:
+        connection.disconnect()
+        raise
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import redis
 
 from consumer.adapters.redis.cluster import Servers, Words
 from consumer.adapters.redis.connection import translated
-from consumer.errors import Unavailable
+from consumer.errors import Replaced, Unavailable
 
 PREFIX = "fraudstream:"
 _LIFETIME_S = "60"
+_WHO: Sequence[Words] = (("INFO", "replication"),)
 _REPLICATION_ID = re.compile(rb"master_replid:(\w+)")
 
 
@@ -36,6 +37,26 @@ class RedisDurability:
         """Note which primaries there are, before the first write. Raises Unavailable."""
         with translated():
             self._known = frozenset(_identity(reply[-1]) for reply in self._ask())
+
+    def inspect(self, connection: Any) -> None:
+        """
+        Look where a new connection leads, before anything is sent on it.
+
+        Raises Replaced where it is another server than before and one of those that took
+        our writes is gone: what comes next must not be decided on less than they knew.
+        Redis errors are raised as they are. One more primary of a cluster is welcome.
+        """
+        if not self._known:
+            return
+        connection.send_command("INFO", "replication")
+        if _identity(connection.read_response()) in self._known:
+            return
+        replies = [each for servers in self._servers for each in servers.on_primaries(_WHO)]
+        found = frozenset(_identity(reply) for (reply,) in replies)
+        if not self._known <= found:
+            message = "a primary was replaced: what was written since the checkpoint is done again"
+            raise Replaced("redis", message)
+        self._known = found
 
     def confirm(self) -> bool:
         """
