@@ -55,6 +55,13 @@ class Mix:
     entities: str = ""
 
 
+NEAR = Mix(transactions=120, span_s=12 * _HOUR_S, hot=True, late=0, expired=0, ahead=0, labels=0.5)
+"""
+All within the id horizon, so that no order makes an event too late.
+
+A server that heals in the middle of a pipeline has refused earlier events than it took.
+"""
+
 PLAIN = Mix(duplicates=0, conflicts=0, refunds=0, late=0, expired=0, ahead=0, labels=0, malformed=0)
 """Purchases in order and nothing else."""
 

@@ -18,7 +18,7 @@ from tests.chaos.proxy import (
 from tests.chaos.registry import case
 from tests.chaos.servers import await_that, log_lines, stopped, waits, working
 from tests.chaos.shard import ShardRun
-from tests.chaos.traffic import Mix
+from tests.chaos.traffic import NEAR, Mix
 
 ONCE = "whatever was applied before the connection was cut is not applied again"
 # Many labels, some of them ahead of their transactions, and few chunks.
@@ -109,7 +109,7 @@ for _how, _when in _CUTS.items():
 
 def _refuse(text: str, arena: Arena) -> None:
     """From the middle of a pipeline on, for several attempts."""
-    run = _short(arena)
+    run = _short(arena, NEAR)
     with arena.proxy() as proxy:
         for where, times in ((_OBSERVE, 50), (_DECIDE, 30), (_LABEL, 2), (_COUNT_LABEL, 2)):
             nth = arena.choice.randint(3, 17)

@@ -33,7 +33,7 @@ from tests.chaos.servers import (
     working,
 )
 from tests.chaos.shard import ShardRun
-from tests.chaos.traffic import PLAIN, Mix
+from tests.chaos.traffic import NEAR, PLAIN, Mix
 from tests.redis_cluster import Moving, RedisCluster
 
 _MIX = Mix(transactions=160, hot=True, labels=0.3)
@@ -136,6 +136,27 @@ def _lost_with_wait(arena: Arena) -> None:
 
 
 @case(
+    "redis/a primary is lost in the middle of a delivery, replicas waited for",
+    "what was written since the checkpoint is done again, and all of it counts once",
+)
+def _lost_within_a_delivery(arena: Arena) -> None:
+    """The next chunk must not be decided on what the new primary lacks."""
+    pair = _start_pair(arena)
+    fourth = Fault(Port.OBSERVE, 4, act=Act.STOP)
+    run = _in_deliveries(arena, Fault(Port.PROCESS, 1, act=Act.STOP), fourth, replicas=1)
+    run.smallest = run.largest = 1_000
+    with working(run):
+        with stopped(arena, 1):
+            _cut_in_step(pair)
+        with stopped(arena, 2):
+            arena.decided_again = pair.fail_over(arena)
+            assert arena.decided_again, "nothing was lost"
+    assert run.exits == [EXIT_UNAVAILABLE, 0]
+    (left,) = log_lines(run, "leaving without a checkpoint")
+    assert "a primary was replaced" in left["error"]
+
+
+@case(
     "redis/a primary is lost with its last writes, replicas not waited for",
     "exactly what it had not passed on is gone but for its rows; everything else counts once",
 )
@@ -198,7 +219,7 @@ def _moving(arena: Arena) -> None:
     arena.use_redis(cluster.url)
     arena.clustered = True
     faults = [Fault(Port.OBSERVE, 3, act=Act.STOP)] * 2 + [Fault(Port.DECIDE, 1, act=Act.STOP)]
-    run = arena.shard(_MIX, faults=faults)
+    run = arena.shard(NEAR, faults=faults)
     run.smallest = run.largest = 1_000
     before = _misled(cluster.clients)
     keys = (_most_used(run, "card"), _most_used(run, "merchant"), ALERTS)

@@ -30,9 +30,8 @@ from tests.chaos.servers import (
     working,
 )
 from tests.chaos.shard import ShardRun
-from tests.chaos.traffic import Mix
+from tests.chaos.traffic import NEAR
 
-_MIX = Mix(transactions=120, hot=True, labels=0.5)
 _EVERYTHING = 1_000
 _WORDS = {
     "OOM": "maxmemory",
@@ -48,7 +47,7 @@ _PATH = (Port.OBSERVE, Port.DECIDE, Port.NOTE_LABEL, Port.COUNT_LABEL)
 def _stopping(arena: Arena, *ports: Port, url: str | None = None) -> ShardRun:
     """A shard in one delivery whose worker, on the Redis at *url*, stops at each of *ports*."""
     faults = [Fault(port, 2 - bool(index), act=Act.STOP) for index, port in enumerate(ports)]
-    run = arena.shard(_MIX, faults=faults, REDIS__URL=url or arena.redis_url)
+    run = arena.shard(NEAR, faults=faults, REDIS__URL=url or arena.redis_url)
     run.smallest = run.largest = _EVERYTHING
     return run
 
@@ -309,7 +308,7 @@ def _wrong_certificate(arena: Arena) -> None:
         RedisProxy(arena.redis_url, right) as trusted,
     ):
         arena.proxies += [refused_one, trusted]
-        run = arena.shard(_MIX)
+        run = arena.shard(NEAR)
         with run.owner(
             REDIS__URL=url_of(refused_one), REDIS__OUTAGE_LIMIT_S="0.8", REDIS__TIMEOUT_S="0.6"
         ) as owner:
