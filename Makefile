@@ -24,7 +24,7 @@ TESTS = $(if $(ONLY),$(ONLY),$(wildcard $(addprefix tests/,$(SUITES))))
 
 help:  ## print this
 	@echo 'make TARGET, where TARGET is'
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 13
 
 demo: $(STAMP)  ## the whole system here, proved by count; DEMO_TRANSACTIONS= DEMO_RATE= DEMO_SHARDS= KEEP=1
 	@$(BIN)/python -m consumer.local.demo
@@ -55,8 +55,9 @@ chaos: $(STAMP)  ## faults against known traffic, all of it checked; ONLY=name-p
 mutations: $(STAMP)  ## take each protection out of a copy and see the fault suite notice; ONLY=word
 	@ONLY='$(ONLY)' $(BIN)/python -m tests.chaos.mutations
 
-soak: $(STAMP)  ## the daemon under traffic and chance faults; MINUTES=30 CHAOS_SEED=; .chaos/soak.json
-	@MINUTES='$(MINUTES)' CHAOS_SEED='$(CHAOS_SEED)' $(BIN)/python -m tests.chaos.soak
+soak: $(STAMP)  ## faults by chance; MINUTES=10 TIER=worker (or kcl: the daemon) TRANSACTIONS=at-least CHAOS_SEED=
+	@MINUTES='$(MINUTES)' TIER='$(TIER)' TRANSACTIONS='$(TRANSACTIONS)' CHAOS_SEED='$(CHAOS_SEED)' \
+		$(BIN)/python -m tests.chaos.soak
 
 clean:  ## remove all that was generated, except .venv with its downloads
 	rm -rf build dist ./*.egg-info .demo .bench .chaos .local .hypothesis .mypy_cache .pytest_cache \
