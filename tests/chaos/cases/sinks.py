@@ -332,23 +332,23 @@ def _killed_while_spilling(arena: Arena) -> None:
     assert len(run.exits) == len(faults) + 1
 
 
-def _letters_refuse(arena: Arena, **how: int) -> HttpFault:
+def _letters_refuse(arena: Arena, status: int = 503, nth: int = 1, times: int = _EVER) -> HttpFault:
     """Every put of a dead letter of this case is answered with ``status``."""
     line = f"PUT /{SETTINGS.dead_letters.bucket}/{arena.name}/"
-    return HttpFault(line, Fails.REFUSED, **how)
+    return HttpFault(line, Fails.REFUSED, nth=nth, times=times, status=status)
 
 
 for _status, _what in {503: "answers 503", 403: "may not be written to", 404: "is gone"}.items():
 
     def _letters_for_a_moment(status: int, arena: Arena) -> None:
-        arena.lab.gateway.fail(_letters_refuse(arena, status=status, nth=2, times=6))
+        arena.lab.gateway.fail(_letters_refuse(arena, status, nth=2, times=6))
         run = _work_through(arena, _MANY_LETTERS)
         assert [event for event in read_log(run) if event.get("dependency") == "s3"]
 
     def _letters_for_long(status: int, arena: Arena) -> None:
         run = arena.shard(_MANY_LETTERS)
         run.configure(_SHORT_PATIENCE)
-        _leave_and_heal(arena, run, [_letters_refuse(arena, status=status, times=_EVER)])
+        _leave_and_heal(arena, run, [_letters_refuse(arena, status)])
 
     case(
         f"sinks/the dead letters' bucket {_what} for a moment",
