@@ -6,12 +6,14 @@ polling bean in KCL 3.1.3.
 """
 
 import importlib.util
+import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from consumer.deaggregation import FOLDER, write_classes
 from consumer.errors import Misconfigured, Problem
 from consumer.settings import Settings
 
@@ -100,6 +102,7 @@ def prepare_launch(
     run_dir.mkdir(parents=True, exist_ok=True)
     properties = run_dir / "kcl.properties"
     properties.write_text(render_properties(build_properties(settings)), encoding="ascii")
+    write_classes(run_dir)
     (run_dir / "logback.xml").write_bytes(logback.read_bytes())
     here, command = shlex.quote(str(Path.cwd())), shlex.join(worker_command)
     (run_dir / _SCRIPT).write_text(f"cd {here} && exec {command}\n", encoding="utf-8")
@@ -113,7 +116,8 @@ def prepare_launch(
             # Emulators do not speak CBOR.
             *(["-Daws.cborEnabled=false"] if emulated else []),
             "-cp",
-            f"{_jars()}/*",
+            # Ours first, relative to the folder that Java runs in.
+            f"{FOLDER}{os.pathsep}{_jars()}/*",
             _MAIN_CLASS,
             "--properties-file",
             str(properties),
