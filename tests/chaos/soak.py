@@ -1,106 +1,97 @@
 """
-The daemon on the real KCL under traffic and chance faults for a while: ``make soak``.
+Faults by chance for as long as asked, everything compared: ``make soak MINUTES=n``.
 
-Round after round sends traffic to both shards, with a fault that chance chooses or none,
-and compares the whole state. ``MINUTES`` is how long (default 30), ``CHAOS_SEED`` repeats a
-run. ``.chaos/soak.json`` holds a line a round: what was injected, what was found wrong, how
-much memory the workers and Redis take.
+``TIER=worker`` (the default) works hundreds of thousands of transactions through the real
+worker process under a played KCL: a ``kill -9`` about every ten seconds at any moment, and
+at a lower rate cuts of Redis, failures of endpoints, Firehose and S3, throttled checkpoints,
+SIGSTOP and SIGCONT, and two owners of the shard. ``TRANSACTIONS=`` goes on until there were
+so many, even past the minutes.
+
+``TIER=kcl`` runs the daemon on the real KCL under steady traffic on two shards, and kills the
+worker, Java, the supervisor or all of them whenever the daemon has been ready for 20 seconds.
+It measures how long no decision was made, which may be 15 s under the same worker id and
+150 s under a new one.
+
+``CHAOS_SEED=`` repeats the choices of a run, though not their moments. The report is
+``.chaos/soak.json``, the newest run of each tier. The exit code is 1 when anything was lost,
+counted twice, made up or dead-lettered as ``crashed``, or a recovery took too long.
 """
 
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
-from tests.chaos.checker import describe
-from tests.chaos.faults import Act, Fault, Port, When
-from tests.chaos.kcl import KclArena, Session, open_session
 from tests.chaos.lab import ROOT, open_lab
-from tests.chaos.traffic import Mix
+from tests.chaos.registry import Tier
+from tests.chaos.soak_kcl import open_kcl_tier
+from tests.chaos.soak_report import Account
+from tests.chaos.soak_worker import WorkerTier
 
 _REPORT = ROOT / ".chaos" / "soak.json"
-_PORTS = (Port.OBSERVE, Port.DECIDE, Port.PUT, Port.PUBLISH, Port.ACKNOWLEDGE, Port.CHECKPOINT)
-# A kill restarts the KCL, which is most of what a round then costs.
-_ACTS = (Act.DIE, Act.UNAVAILABLE, Act.UNAVAILABLE, Act.UNAVAILABLE)
 
 
 def main() -> int:
-    """Run to the end of the time or the first difference; 0 or 1."""
-    minutes = float(os.environ.get("MINUTES") or 30)
+    """Run to the end of the time or the first epoch with a difference; 0 or 1."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
+    minutes = float(os.environ.get("MINUTES") or 10)
+    transactions = int(os.environ.get("TRANSACTIONS") or 0)
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+    account = Account(Tier(os.environ.get("TIER") or Tier.WORKER), seed)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    _say(f"CHAOS_SEED={seed}, {minutes:g} minutes; logs in {folder}")
-    rounds: list[dict[str, object]] = []
-    with open_lab(folder / "lab") as lab, open_session(lab, folder / "kcl", seed) as session:
-        end_s = time.monotonic() + minutes * 60
-        while time.monotonic() < end_s:
-            done, wrong = _round(session, seed, len(rounds) + 1)
-            rounds.append(done)
-            _write(seed, rounds)
-            _say("  ".join(f"{name} {value}" for name, value in done.items()))
-            if wrong:
-                _say(wrong)
-                return 1
-    _say(f"{len(rounds)} rounds, nothing lost, nothing counted twice; {_REPORT}")
-    return 0
-
-
-def _round(session: Session, seed: int, number: int) -> tuple[dict[str, object], str]:
-    """Send, wait, compare; return what the report says and what is wrong, in words."""
-    arena = KclArena(session, f"round-{number}", seed)
-    plan = _chance(arena.choice)
-    arena.plan(*plan)
+    _say(f"TIER={account.tier} CHAOS_SEED={seed}, {minutes:g} minutes; logs in {folder}")
     started_s = time.monotonic()
-    arena.send(Mix(transactions=400, hot=number % 2 == 0))
-    differences = arena.differences()
-    done: dict[str, object] = {
-        "round": number,
-        "seconds": round(time.monotonic() - started_s, 1),
-        "sent": arena.sent,
-        "planned": [f"{fault.act} {fault.when} {fault.port}" for fault in plan],
-        "injected": len(arena.injected()),
-        "differences": len(differences),
-        "worker_mb": [_resident_mb(pid) for pid in session.daemon.workers()],
-        "redis_mb": round(int(session.lab.redis.info("memory")["used_memory"]) / 1e6, 1),
-    }
-    return done, describe(differences)
-
-
-def _chance(choice: random.Random) -> list[Fault]:
-    """None, one or two faults somewhere on the path."""
-    return [
-        Fault(
-            choice.choice(_PORTS),
-            choice.randint(1, 6),
-            choice.choice(list(When)),
-            choice.choice(_ACTS),
-            times=1,
-        )
-        for _ in range(choice.choice((0, 1, 1, 2)))
-    ]
-
-
-def _resident_mb(pid: int) -> float:
-    """Resident memory of *pid* as in proc(5); 0 when it is gone."""
+    end_s = started_s + minutes * 60
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except FileNotFoundError:
-        return 0.0
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+        with _epochs(account, folder, end_s) as epochs:
+            for _ in epochs:
+                account.minutes = (time.monotonic() - started_s) / 60
+                _show(account)
+                enough = time.monotonic() >= end_s and account.transactions >= transactions
+                if enough or account.differences:
+                    break
+    except (Exception, KeyboardInterrupt):  # noqa: BLE001 - the report says what ended the run
+        account.failure = traceback.format_exc(limit=8)
+    account.minutes = (time.monotonic() - started_s) / 60
+    _show(account)
+    _say(f"{account.describe()}\n{_REPORT}")
+    return 1 if account.problems() else 0
+
+
+@contextmanager
+def _epochs(account: Account, folder: Path, end_s: float) -> Iterator[Iterator[Account]]:
+    with open_lab(folder / "lab") as lab:
+        if account.tier is Tier.WORKER:
+            yield WorkerTier(lab, folder, account).epochs()
+            return
+        with open_kcl_tier(lab, folder / "kcl", account) as tier:
+            yield tier.epochs(end_s)
+
+
+def _show(account: Account) -> None:
+    _REPORT.parent.mkdir(exist_ok=True)
+    known = orjson.loads(_REPORT.read_bytes()) if _REPORT.exists() else {}
+    body = {**known, account.tier.value: account.as_json()}
+    _REPORT.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    _say(
+        f"{account.minutes:6.1f} min  epoch {account.epochs}: {account.transactions:,} "
+        f"transactions, {account.faults.total():,} faults, {account.restarts.total():,} restarts, "
+        f"{account.differences.total():,} differences"
+    )
 
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def _write(seed: int, rounds: list[dict[str, object]]) -> None:
-    _REPORT.parent.mkdir(exist_ok=True)
-    _REPORT.write_bytes(orjson.dumps({"seed": seed, "rounds": rounds}, option=orjson.OPT_INDENT_2))
 
 
 if __name__ == "__main__":
