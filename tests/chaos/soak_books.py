@@ -41,7 +41,7 @@ class _Pending:
     left: int = _LATER_PLACES
 
 
-class _EntityBook:
+class EntityBook:
     """What happened to the cards, the merchants, …, and the features that tell of it."""
 
     def __init__(self, entity: EntityPlan, against: Expectation) -> None:
@@ -122,9 +122,7 @@ class Books:
         self._against = against
         self._choice = choice
         self._sampled = sampled
-        self._books = {
-            entity.name: _EntityBook(entity, against) for entity in against.plan.entities
-        }
+        self._books = {entity.name: EntityBook(entity, against) for entity in against.plan.entities}
 
     def close(self, ledgers: Sequence[Ledger], found: Found) -> list[Difference]:
         """Every difference of an epoch, *ledgers* being one a shard, whose entities are apart."""

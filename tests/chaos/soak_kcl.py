@@ -220,7 +220,7 @@ class KclTier:
         violations = [Difference(Kind.LOST, text) for text in session.violations]
         session.violations.clear()
         account.note([*violations, *self.books.close(ledgers, found)])
-        for kind, seconds in _recoveries(self._moments, found):
+        for kind, seconds in recoveries(self._moments, found):
             account.note_recovery(kind, seconds)
         self._moments.clear()
         self._enter_restarts()
@@ -247,7 +247,7 @@ class KclTier:
             self.account.note_largest("worker MB", _resident_mb(pid))
 
 
-def _recoveries(moments: list[tuple[str, int]], found: Found) -> Iterator[tuple[str, float]]:
+def recoveries(moments: list[tuple[str, int]], found: Found) -> Iterator[tuple[str, float]]:
     """
     From each strike to the first decision that followed it, on the slower of the shards.
 
