@@ -23,6 +23,7 @@ WORKER_LEFT = "worker_left"
 JAVA_KILLED = "java_killed"
 JAVA_LEFT = "java_left"
 JAVA_SILENT = "java_silent"
+JAVA_SKIPPED = "java_skipped"
 
 UNKNOWN = "unknown"
 """How a worker ended that was gone without a word, and of which Java says nothing."""

@@ -8,8 +8,20 @@ from consumer.java_log import JavaLine
 
 # KCL 3.1.3, MultiLangShardRecordProcessor: logged within milliseconds of a worker's end.
 _EXITED = re.compile(r"Child process exited with value: (-?\d+)")
+# KCL 3.1.3, when something of its own failed before the worker was told of a delivery: the
+# delivery is left out and the next one handed over. What a worker fails at is called otherwise.
+_SKIPS = {
+    "lifecycle.ShardConsumerSubscriber": "Caught exception from handleInput",
+    "lifecycle.ProcessTask": "Caught exception:",
+}
 _TALK = ("error", "critical")
 _SHOWN = 400
+
+
+def skips_records(event: JavaLine) -> bool:
+    """Whether *event* says that the KCL leaves out a delivery and goes on behind it."""
+    said = _SKIPS.get(event.logger)
+    return said is not None and said in event.message
 
 
 class LastWords:

@@ -75,7 +75,8 @@ SPILLED_ROWS = "fraudstream_spilled_rows_total"
 SPILLING = "fraudstream_spilling"
 # Times the KCL and all its workers were ended and started again, by cause: worker_died (by a signal
 # or without a word), out_of_memory, worker_left (by its own decision), watchdog, java_killed,
-# java_left, java_silent (it called no worker), no_worker (shards waited for an owner), stuck_lease.
+# java_left, java_silent (it called no worker), java_skipped (it was about to leave records out),
+# no_worker (shards waited for an owner), stuck_lease.
 RESTARTS = "fraudstream_restarts_total"
 # Transactions in which a rule found what it looks for, by rule and mode: live or shadow.
 RULE_HITS = "fraudstream_rule_hits_total"

@@ -113,6 +113,8 @@ def prepare_launch(
             *settings.kcl.java_options,
             # From the first line on; the command-line option would come later.
             f"-Dlogback.configurationFile={run_dir / 'logback.xml'}",
+            # Else a thread that finds no memory leaves out the delivery that it held.
+            "-XX:+ExitOnOutOfMemoryError",
             # Emulators do not speak CBOR.
             *(["-Daws.cborEnabled=false"] if emulated else []),
             "-cp",

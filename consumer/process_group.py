@@ -57,6 +57,11 @@ class ProcessGroup:
         """SIGTERM to the leader alone."""
         self._process.terminate()
 
+    def cut(self) -> None:
+        """SIGKILL to the whole group, from any thread; ``kill`` then sees that it is gone."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
     def kill(self) -> bool:
         """
         SIGKILL to the whole group, and wait until none of it is left.
@@ -64,8 +69,7 @@ class ProcessGroup:
         False when something is after ten seconds, as a process is that waits for a
         device in the kernel.
         """
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.cut()
         self._process.wait()
         deadline_s = time.monotonic() + _END_LIMIT_S
         while alive := self._is_alive():

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consumer.autopsy import (
+    JAVA_SKIPPED,
     WATCHDOG,
     Ending,
     describe_ending,
@@ -31,7 +32,7 @@ from consumer.heartbeat import HELD, WorkerState, read_heartbeats
 from consumer.instance_lock import hold_instance
 from consumer.java import find_java
 from consumer.java_log import JavaLine, log_java_line, log_worker_line, read_lines
-from consumer.last_words import LastWords
+from consumer.last_words import LastWords, skips_records
 from consumer.lease_watch import Fleet, LeaseWatch
 from consumer.logs import get_logger
 from consumer.metric_files import MetricFiles
@@ -54,6 +55,7 @@ _TICK_S = 0.25
 # Beyond the grace that Java gives its workers: for Java itself.
 _STOP_MARGIN_S = 10.0
 _READER_LIMIT_S = 5.0
+_SHOWN = 400
 # For workers to end after Java has: they see the end of their input at once.
 _CLOSE_LIMIT_S = 2.0
 # Said by the KCL's scheduler when it begins to take part in lease assignment.
@@ -157,6 +159,8 @@ class _Supervisor:
         self._stop = stop
         self._clock = clock
         self._words = LastWords()
+        self._group: ProcessGroup | None = None
+        self._skipped = ""
         self._oom_counter = find_counter()
         self._oom_kills = 0
         self._restarted = 0
@@ -206,7 +210,8 @@ class _Supervisor:
         self._oom_kills = read_kills(self._oom_counter) or 0
         if self._status.leases is not None:
             self._status.leases.begin()
-        group = ProcessGroup(self._launch)
+        self._skipped = ""
+        self._group = group = ProcessGroup(self._launch)
         readers = [
             read_lines(group.stdout, self._on_java_line, "java-stdout"),
             read_lines(group.stderr, self._on_worker_line, "java-stderr"),
@@ -239,6 +244,9 @@ class _Supervisor:
             self._status.held = next(
                 (state.cause for state in states if state.cause.startswith(HELD)), ""
             )
+            if self._skipped:
+                shards = tuple(str(state.shard_id) for state in states)
+                return Ending(JAVA_SKIPPED, victims=shards, detail=self._skipped)
             ending = find_ending(states, code, self._clock.monotonic_s(), limit_s)
             if ending is not None:
                 if ending.cause == WATCHDOG:
@@ -360,6 +368,10 @@ class _Supervisor:
 
     def _on_java_event(self, event: JavaLine) -> None:
         self._words.hear_java(event)
+        if skips_records(event) and self._group is not None:
+            # At once, and with the workers: a checkpoint behind what was skipped loses it.
+            self._skipped = f"{event.message} ({event.exception})"[:_SHOWN]
+            self._group.cut()
         if event.message.startswith(_INITIALIZED):
             self._status.initialized_s = self._clock.monotonic_s()
 

@@ -122,6 +122,18 @@ def test_a_killed_java_is_told_from_one_that_left(tmp_path: Path) -> None:
     assert run.end() == 0
 
 
+def test_a_kcl_that_is_about_to_leave_records_out_is_ended_at_once(tmp_path: Path) -> None:
+    fields = ("t", "WARN", "lifecycle.ShardConsumerSubscriber", "")
+    said = ("shard-0: Caught exception from handleInput", "java.lang.Error: no")
+    line = "\\t".join((*fields, *said))
+    run = _Run(tmp_path, f"printf '{line}\\n'; exec sleep 60")
+    told = run.until("restarting the KCL")
+    assert told["cause"] == "java_skipped"
+    assert told["detail"] == "shard-0: Caught exception from handleInput (java.lang.Error: no)"
+    run.process.terminate()
+    assert run.end() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_java_alone_and_ends_with_zero(
     tmp_path: Path, number: signal.Signals
