@@ -80,14 +80,6 @@ MUTATIONS = (
         "processes/kill around the feature update",
     ),
     Mutation(
-        "redis-py repeats nothing by itself",
-        "2 features change once",
-        "consumer/adapters/redis/connection.py",
-        "            retry=Retry(NoBackoff(), 0),\n",
-        "",
-        "tests/integration/test_redis_features.py",
-    ),
-    Mutation(
         "one layer retries",
         "2 features change once",
         "consumer/adapters/redis/connection.py",
