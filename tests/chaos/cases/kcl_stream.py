@@ -17,6 +17,7 @@ from tests.chaos.traffic import Item, Mix, Placed, build_traffic
 from tests.e2e.kcl_daemon import eventually
 
 _MIX = Mix(transactions=60, hot=True, labels=0.2, ahead=0)
+_SHARDS = 4
 _CARD_NUMBER = b"4929420573595709"
 
 
@@ -115,16 +116,16 @@ def _third(items: Sequence[Item], part: int) -> Sequence[Item]:
     "each goes on where the other one was; nothing is lost, decided or counted twice",
 )
 def _turns(arena: ReshardingArena) -> None:
-    arena.open_stream(4)
+    arena.open_stream(_SHARDS)
     first = arena.daemon()
-    first.await_workers()
-    with arena.sending(arena.lanes(4, _MIX), pause_s=0.1):
+    eventually(lambda: len(first.workers()) == _SHARDS, "the first daemon has all shards", 150)
+    with arena.sending(arena.lanes(_SHARDS, _MIX), pause_s=0.1):
         arena.await_decided(30)
         second = arena.daemon()
         eventually(lambda: _owned(arena, second) >= 1, "the second daemon owns a lease", 120)
         arena.count.note()
         assert first.stop() == 0
-        eventually(lambda: _owned(arena, second) == 4, "the second daemon owns all", 150)
+        eventually(lambda: _owned(arena, second) == _SHARDS, "the second daemon owns all", 150)
         arena.count.note()
         first.start()
     arena.await_worked()
