@@ -31,5 +31,6 @@ when anything differs or nothing was injected. What there is:
   ``arena.degraded = True`` where decisions without scores are expected.
 
 Times are of ``time.monotonic()``. A case of the worker tier should cost 5 to 8 seconds, a start
-of a worker about one. ``kcl_case`` registers one of the second tier, see ``kcl.py``.
+of a worker about one. ``kcl_case`` registers one of the second tier, see ``kcl.py``, and
+``resharding_case`` one with a stream that splits and daemons of its own, see ``resharding.py``.
 """

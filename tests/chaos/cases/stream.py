@@ -228,7 +228,6 @@ def _inside(run: ShardRun) -> list[Position]:
 @case(
     "stream/kill in the middle of an aggregate of the KPL",
     "the checkpoint carries the sub-sequence, the next worker gets the rest of the aggregate",
-    quick=True,
 )
 def _aggregate(arena: Arena) -> None:
     mix = Mix(transactions=200, hot=True, malformed=0.08, conflicts=0.05)
@@ -392,7 +391,6 @@ def _assert_held(run: ShardRun, bad: int) -> None:
 @case(
     "stream/a flood of bad records",
     "held with the reason, nothing checkpointed past it; with the limit raised it goes on there",
-    quick=True,
 )
 def _flood(arena: Arena) -> None:
     bad = [Item(b'{"type": "transaction"}', "missing_field") for _ in range(90)]
@@ -497,7 +495,6 @@ def _history(arena: Arena, items: Sequence[Item]) -> list[tuple[Item, Transactio
 @case(
     "stream/a late start: history to T0 from files, the stream from before T0",
     "what both hold is counted once and decided by the stream; no hole, no overlap",
-    quick=True,
 )
 def _go_live(arena: Arena) -> None:
     """As ``consumer.local.learning`` fills the store, in chunks, before the first worker."""
@@ -524,7 +521,6 @@ def _go_live(arena: Arena) -> None:
 @case(
     "stream/two owners in parallel, with deliveries and chunks of other sizes",
     "both work everything at once; each transaction is decided and counted once",
-    quick=True,
 )
 def _two_owners(arena: Arena) -> None:
     run = arena.shard(Mix(transactions=300, hot=True, labels=0.2, malformed=0.06))
@@ -565,7 +561,6 @@ _LIFETIME_H = 25
 @case(
     "stream/a backlog older than documents live",
     "what is too old is one dead letter `stale` and never decided, the rest is decided once",
-    quick=True,
 )
 def _stale(arena: Arena) -> None:
     """As after an outage of two days, with a stream that keeps records longer."""
