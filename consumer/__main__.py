@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 import consumer
 from consumer.errors import Misconfigured, Unavailable
+from consumer.masking import mask_text
 
 EX_OK = 0
 EX_MISCONFIGURED = 2
@@ -208,9 +210,16 @@ def main(
         )
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse quotes what it does not understand; that may be a card number, and be logged."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(mask_text(message))
+
+
 def build_parser(commands: Mapping[str, Command], chosen: str | None) -> argparse.ArgumentParser:
     """Build the parser of every command; only the *chosen* one's module is imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fraudstream",
         description="Decide card transactions of a Kinesis stream, each one once.",
         epilog=_EPILOG,
@@ -226,7 +235,7 @@ def build_parser(commands: Mapping[str, Command], chosen: str | None) -> argpars
 
 
 def _add_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    subparsers: "argparse._SubParsersAction[_Parser]",
     name: str,
     command: Command,
     *,

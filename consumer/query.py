@@ -1,6 +1,7 @@
 """What one may ask the decision documents for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from consumer.model import LabelValue, Outcome
@@ -31,14 +32,15 @@ class Query:
     """
     Which documents, in which order, and which of them: every part that is set must hold.
 
-    Identifiers are compared whole and by case; ``former_cards`` are what ``card`` may
-    also be stored as, its tokens under former keys. ``time_ms`` is the event's time in
+    Identifiers are compared whole and by case; ``former_tokens`` are what ``card``,
+    ``merchant`` and ``device`` may also be stored as, by these names: the tokens of a card
+    number under former keys. ``time_ms`` is the event's time in
     milliseconds since the epoch, ``amount`` is in major units of the base currency.
     ``limit`` is 1 to ``MAX_PAGE``. The plain ``Query()`` asks for the newest.
     """
 
     card: str | None = None
-    former_cards: tuple[str, ...] = ()
+    former_tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     merchant: str | None = None
     device: str | None = None
     decision: Outcome | None = None

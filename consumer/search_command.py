@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ from consumer.query import MAX_PAGE, Order, Page, Query, Range
 
 _AGO = re.compile(r"(\d+)(s|m|h|d)")
 _AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_IDENTIFIERS = ("card", "merchant", "device")
 _COLUMNS = (
     "time",
     "transaction_id",
@@ -46,7 +47,7 @@ _STYLES = {Outcome.REVIEW.value: "yellow", Outcome.DECLINE.value: "bold red"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this command takes."""
-    for name in ("card", "merchant", "device"):
+    for name in _IDENTIFIERS:
         parser.add_argument(f"--{name}", metavar="ID", help=f"of this {name}, the whole id")
     parser.add_argument("--decision", choices=[each.value for each in Outcome])
     parser.add_argument("--reason", metavar="CODE", help="decided for this reason, among others")
@@ -85,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises Misconfigured for a value that cannot be searched for, and Unavailable.
     """
     settings = configuration.load(arguments.config).settings
-    query = as_stored(build_query(arguments), PanGuard.of(settings.events))
+    events = settings.events
+    query = as_stored(build_query(arguments), PanGuard.of(events), events.pan_fields)
     with ExitStack() as stack:
         try:
             page = open_search(settings, stack).search(query)
@@ -125,20 +127,36 @@ def build_query(arguments: argparse.Namespace) -> Query:
     )
 
 
-def as_stored(query: Query, guard: PanGuard) -> Query:
+def as_stored(query: Query, guard: PanGuard, guarded: Collection[str]) -> Query:
     """
     Ask for the tokens of a card number instead of the number itself.
 
-    Raises Misconfigured for a card number where none can be stored: it would find
-    nothing and stand in the server's logs.
+    *guarded* are those of ``events.pan_fields``; others are stored as they come. Raises
+    Misconfigured for a card number where none can be stored: it would find nothing and
+    stand in the server's logs.
     """
-    if query.card is None:
-        return query
-    if not guard.keys and is_card_number(query.card):
-        expected = "a token, since events.pan is reject and no document holds a card number"
-        raise Misconfigured([Problem("arguments", "--card", "a card number", expected)])
-    card, *former = guard.tokens(query.card)
-    return replace(query, card=card, former_cards=tuple(former))
+    stored: dict[str, str | None] = {name: getattr(query, name) for name in _IDENTIFIERS}
+    former: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for name, value in list(stored.items()):
+        if value is None or f"{name}_id" not in guarded:
+            continue
+        if not guard.keys and is_card_number(value):
+            expected = "a token, since events.pan is reject and no document holds a card number"
+            problems.append(Problem("arguments", f"--{name}", "a card number", expected))
+            continue
+        stored[name], *others = guard.tokens(value)
+        if others:
+            former[name] = tuple(others)
+    if problems:
+        raise Misconfigured(problems)
+    return replace(
+        query,
+        card=stored["card"],
+        merchant=stored["merchant"],
+        device=stored["device"],
+        former_tokens=former,
+    )
 
 
 def parse_range(text: str) -> Range:

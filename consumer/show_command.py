@@ -9,7 +9,7 @@ import orjson
 
 from consumer import configuration
 from consumer.bands import THRESHOLDS
-from consumer.errors import Rejected
+from consumer.errors import Misconfigured, Problem, Rejected
 from consumer.evidence import (
     Contribution,
     Evidence,
@@ -22,9 +22,10 @@ from consumer.evidence import (
     windows_of,
 )
 from consumer.inspection import open_search
+from consumer.masking import is_card_number
 from consumer.model import TransactionId
 from consumer.search_command import plain_lines
-from consumer.settings import Settings
+from consumer.settings import Events, Settings
 
 _INDENT = "  "
 
@@ -36,8 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the evidence: 0, or 1 when there is no such document. Raises Unavailable."""
+    """
+    Print the evidence: 0, or 1 when there is no such document.
+
+    Raises Misconfigured for a card number, and Unavailable.
+    """
     settings = configuration.load(arguments.config).settings
+    _check_id(arguments.transaction_id, settings.events)
     with ExitStack() as stack:
         document = open_search(settings, stack).read(TransactionId(arguments.transaction_id))
     if document is None:
@@ -68,6 +74,13 @@ def render(evidence: Evidence) -> Iterator[str]:
     yield from _section("timings", _pairs(_timings(evidence)))
     yield from _section("versions", _pairs(_versions(evidence)))
     yield from _section("further", _pairs(_flat(_rest(evidence))))
+
+
+def _check_id(transaction_id: str, events: Events) -> None:
+    """Refuse a card number: no document has it, and Redis would write it into its logs."""
+    if "transaction_id" in events.pan_fields and is_card_number(transaction_id):
+        expected = "the id of a transaction; events with a card number for it are dead letters"
+        raise Misconfigured([Problem("arguments", "transaction_id", "a card number", expected)])
 
 
 def _missing(transaction_id: str, settings: Settings) -> str:

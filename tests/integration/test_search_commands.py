@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from consumer.__main__ import main
+from consumer.__main__ import EX_MISCONFIGURED, main
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.document import DocumentFormat
@@ -125,6 +125,36 @@ def test_show_tells_a_decision(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.startswith("tx_5: DECLINE\n")
     assert "fraud, by chargeback" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "4111111111111111"],
+        ["search", "--merchant", "4111-1111-1111-1111"],
+        ["search", "4111 1111 1111 1111"],
+        ["search", "--since", "4111111111111111"],
+    ],
+)
+def test_no_card_number_is_asked_for_nor_repeated(
+    words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    assert code == EX_MISCONFIGURED
+    out, err = capfd.readouterr()
+    assert "1111" not in out + err
+    assert "a card number" in err or "[pan]" in err
+
+
+def test_show_asks_for_an_id_that_may_be_stored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FRAUDSTREAM_EVENTS__PAN_FIELDS", '["card_id"]')
+    assert main(["show", "4111111111111111"]) == 1
+    assert "no document of 4111111111111111" in capsys.readouterr().err
 
 
 def test_show_as_json_is_the_stored_document(

@@ -59,7 +59,10 @@ def test_a_card_is_found_under_each_of_its_names(client: redis.Redis) -> None:
             for number, name in enumerate(names)
         ]
     )
-    assert found(client, Query(card=names[0], former_cards=names[1:2])) == {"tx_0", "tx_1"}
+    assert found(client, Query(card=names[0], former_tokens={"card": names[1:2]})) == {
+        "tx_0",
+        "tx_1",
+    }
 
 
 @given(

@@ -470,6 +470,39 @@ def test_after_a_rotation_a_transaction_is_known_by_its_former_digest() -> None:
     assert said.former_digests[0] != said.digest
 
 
+IDENTIFIERS = (
+    "transaction_id",
+    "card_id",
+    "merchant_id",
+    "customer_id",
+    "terminal_id",
+    "device_id",
+)
+
+
+@pytest.mark.parametrize("name", IDENTIFIERS)
+def test_no_identifier_may_be_a_card_number_unless_the_settings_leave_it_out(name: str) -> None:
+    found = rejection(TRANSACTION | {name: CARD})
+
+    assert found.code == "card_number"
+    assert found.message == (
+        f"{name}: expected a token, found what may be a card number; "
+        f"honest numbers that look so need {name} out of events.pan_fields"
+    )
+    others = tuple(field for field in IDENTIFIERS if field != name)
+    rules = DecodeRules.of(Events().model_copy(update={"pan_fields": others}))
+    assert getattr(transaction(rules, **{name: CARD}), name) == CARD
+
+
+@pytest.mark.parametrize("name", IDENTIFIERS[1:])
+def test_no_key_of_a_label_may_be_a_card_number(name: str) -> None:
+    found = rejection(LABEL | {"keys": {name: CARD}})
+
+    assert found.code == "card_number"
+    assert found.message.startswith(f"keys.{name}: expected a token")
+    assert found.message.endswith(f"need {name} out of events.pan_fields")
+
+
 def test_identifiers_are_searched_for_card_numbers_by_setting() -> None:
     everywhere = ("transaction_id", "merchant_id", "terminal_id", "device_id")
     rules = DecodeRules.of(HASHING.model_copy(update={"pan_fields": everywhere}))

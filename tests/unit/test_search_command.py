@@ -24,6 +24,7 @@ from consumer.settings import Events
 from tests.builders import an_assessment
 
 NOW_MS = 1_780_315_200_000  # 2026-06-01T12:00:00Z
+GUARDED = Events().pan_fields
 FORM = DocumentFormat(("amount", "card_count_1h"), "f" * 64, "EUR")
 
 
@@ -63,21 +64,30 @@ def test_every_argument_becomes_a_condition() -> None:
 def test_a_card_number_is_searched_for_as_its_tokens() -> None:
     keys = SecretStr("k2:" + "ab" * 32 + ",k1:" + "cd" * 32)
     guard = PanGuard.of(Events(pan="hash", pan_keys=keys))
-    query = as_stored(query_of("--card", "4111-1111-1111-1111"), guard)
+    query = as_stored(query_of("--card", "4111-1111-1111-1111"), guard, GUARDED)
     words = build_search(query)
     assert words[2] == "@card:{$card|$card_1}"
     now, before = guard.tokens("4111111111111111")
     assert words[4:8] == ["4", "card", now, "card_1"]
     assert words[8] == before
-    assert as_stored(query_of("--card", "card_1"), guard) == Query(card="card_1")
-    assert as_stored(Query(), guard) == Query()
+    assert as_stored(query_of("--card", "card_1"), guard, GUARDED) == Query(card="card_1")
+    assert as_stored(Query(), guard, GUARDED) == Query()
+    others = query_of("--merchant", "4111111111111111", "--device", "4111111111111111")
+    assert as_stored(others, guard, GUARDED) == Query(
+        merchant=now, device=now, former_tokens={"merchant": (before,), "device": (before,)}
+    )
+    # What is not looked at in events is stored as it comes.
+    assert as_stored(others, guard, ("card_id",)) == others
 
 
-def test_where_card_numbers_are_refused_none_is_searched_for() -> None:
-    with pytest.raises(Misconfigured, match="a card number") as caught:
-        as_stored(query_of("--card", "4111111111111111"), PanGuard())
+@pytest.mark.parametrize("name", ["card", "merchant", "device"])
+def test_where_card_numbers_are_refused_none_is_searched_for(name: str) -> None:
+    asked = query_of(f"--{name}", "4111111111111111")
+    with pytest.raises(Misconfigured, match=f"--{name}: found a card number") as caught:
+        as_stored(asked, PanGuard(), GUARDED)
     assert "4111" not in str(caught.value)
-    assert as_stored(query_of("--card", "c"), PanGuard()) == Query(card="c")
+    assert as_stored(asked, PanGuard(), ()) == asked
+    assert as_stored(query_of("--card", "c"), PanGuard(), GUARDED) == Query(card="c")
 
 
 @pytest.mark.parametrize(

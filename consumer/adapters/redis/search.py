@@ -166,7 +166,7 @@ def build_search(query: Query) -> list[str]:
     for attribute, value in _tags(query).items():
         if value is None:
             continue
-        values = (value, *query.former_cards) if attribute == "card" else (value,)
+        values = (value, *query.former_tokens.get(attribute, ()))
         # The first is named as the attribute, further ones card_1, card_2 …
         names = [f"{attribute}_{place}" if place else attribute for place in range(len(values))]
         for name, wanted in zip(names, values, strict=True):
