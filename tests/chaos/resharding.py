@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis.type_defs import ShardTypeDef
 
 _HASH_KEYS = 2**128
-_LIMIT_S = 180.0
+# After a death another leader of the KCL may have to wait for the lock of the one before, 120 s.
+_LIMIT_S = 300.0
 _ENDED = "SHARD_END"
 _TRIES = 50
 
