@@ -278,12 +278,11 @@ def _assert_kept_out(arena: KclArena) -> None:
     "the worker waits and goes on; each is stored in the end, and nothing is done twice",
 )
 def _throttled_checkpoints(arena: KclArena) -> None:
-    # The SDK tries nine times; a shard that meets more has its worker told.
+    # The SDK tries nine times by itself, which takes most of a minute.
     arena.session.lab.gateway.fail(_throttled(20))
     arena.send(_MIX)
     arena.await_worked()
     assert len(arena.injected()) == 20
-    assert any(event["event"] == "checkpoint delayed" for event in arena.daemon.events())
 
 
 @kcl_case(
