@@ -24,7 +24,15 @@ _STATES = (
     "threshold",
 )
 # What an operator asks for first, added up over their labels' other values.
-_COUNTS = ("records", "decisions", "degraded", "dead_letters", "restarts")
+_COUNTS = (
+    "records",
+    "decisions",
+    "degraded",
+    "dead_letters",
+    "restarts",
+    "rules_refused",
+    "rules_tripped",
+)
 
 
 class WorkerView(msgspec.Struct, frozen=True):

@@ -148,6 +148,10 @@ class Engine:
         pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
         return Dispatched(tuple(chunk), tuple(observations), pending)
 
+    def turn(self) -> None:
+        """Take over the rules and the policy of now, while nothing waits to be decided."""
+        self._judge.turn()
+
     def assess(self, dispatched: Dispatched) -> list[Assessment]:
         """Wait for the scores, at the latest to the deadline, and decide each transaction."""
         with self._timing.timed("score"):

@@ -10,6 +10,7 @@ that a write cut short leaves the one before readable. Times are seconds of
 import mmap
 import os
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,11 @@ class WorkerState:
 
 
 class Heartbeat:
-    """The writer, one a worker process. A call costs a few microseconds and no system call."""
+    """
+    The writer, one a worker process. A call costs a few microseconds and no system call.
+
+    Any thread may call: that which looks for rules tells of those it refused.
+    """
 
     def __init__(self, run_dir: Path, clock: Clock) -> None:
         """
@@ -116,6 +121,7 @@ class Heartbeat:
             os.getpid(), _started_ticks(os.getpid()), stage_s=now_s, progress_s=now_s
         )
         self._encoder = msgspec.json.Encoder()
+        self._lock = threading.Lock()
         self._generation = 0
         with on_disk(self._path), _create(self._path) as file:
             reserve(file, 2 * _SLOT_BYTES)
@@ -207,6 +213,10 @@ class Heartbeat:
             self.leaving(str(error) if isinstance(error, FraudstreamError) else kind.__name__)
 
     def _write(self) -> None:
+        with self._lock:
+            self._write_slot()
+
+    def _write_slot(self) -> None:
         body = self._encoder.encode(self._body)
         while len(body) > _SLOT_BYTES - _HEAD.size:
             # Quotes and letters beyond ASCII take several bytes each. A write past the

@@ -90,6 +90,9 @@ RULES_ACTIVE_SINCE = "fraudstream_rules_active_since_timestamp_seconds"
 # Features whose state is younger than their window, so that rules on them are in shadow; of the
 # worker that knows the most of them.
 FEATURES_WARMING = "fraudstream_features_warming"
+# Workers by the mode of the rules in force: live, shadow or off. Anything but live means that
+# scores alone decide there.
+RULES_MODE = "fraudstream_rules_mode"
 # New versions of rules or lists that were refused because something in them is wrong.
 RULES_REFUSED = "fraudstream_rules_refused_total"
 # Whether a worker decides by the last good copy of rules and lists, since those in the files cannot
@@ -169,6 +172,13 @@ class Metrics:
             RULES_INFO,
             "Workers by version of the rules",
             ("rules",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.rules_mode = Gauge(
+            RULES_MODE,
+            "Workers by mode of the rules",
+            ("mode",),
             registry=registry,
             multiprocess_mode="livesum",
         )

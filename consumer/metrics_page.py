@@ -39,6 +39,10 @@ sequence number. `fraudstream status` prints the ones to look at first.
 | `increase(fraudstream_dead_letters_total[15m]) > 0` | a producer sends what cannot be decided |
 | `increase(fraudstream_conflicts_total[1h]) > 0` | two transactions share an id |
 | `increase(fraudstream_restarts_total[15m]) > 2` | workers die; the log says at what |
+| `increase(fraudstream_rules_refused_total[15m]) > 0` | changed rules or lists are not in force |
+| `increase(fraudstream_rules_tripped_total[15m]) > 0` | a change declined too much; not in force |
+| `max(fraudstream_rules_restored) > 0` | the rules in the files cannot be used |
+| `sum(fraudstream_rules_mode{mode!="live"}) > 0` for 1 hour | rules decide nothing there |
 
 | name | type | labels | meaning |
 |---|---|---|---|

@@ -21,6 +21,7 @@ from consumer.rules.compilation import RuleSet
 from consumer.rules.examples import Finding, run_examples
 from consumer.rules.facts import Catalogue, Fact
 from consumer.rules.source import RuleSource
+from consumer.rules.specification import Mode
 from consumer.settings import Settings
 from consumer.warming_view import view_warming, warming_lines
 
@@ -95,6 +96,10 @@ def _test(source: RuleSource, settings: Settings, arguments: argparse.Namespace)
 
 
 def _accept(rules: RuleSet, settings: Settings, arguments: argparse.Namespace) -> int:
+    if rules.mode is not Mode.LIVE:
+        expected = "live: a start must not fall back on rules that decide nothing"
+        problem = Problem(rules.specification.source, "mode", str(rules.mode), expected)
+        return _refuse([problem], arguments)
     copy = copy_of(rules, SystemClock().now_ms(), _who(), by_hand=True)
     if copy is None:
         found, expected = "a card number in it", "a token, or nothing: a copy of it lies in Redis"

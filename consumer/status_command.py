@@ -29,12 +29,18 @@ _TIMESTAMP = "_timestamp_seconds"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that was seen; ``problems`` are why the exit code is 1."""
+    """
+    Everything that was seen; ``problems`` are why the exit code is 1.
+
+    ``notes`` are what to look at in the morning: records are decided, but not by the rules
+    that somebody wrote.
+    """
 
     shards: Sequence[ShardReport]
     daemons: Sequence[DaemonView]
     problems: Sequence[str]
     warming: WarmingView = field(default_factory=WarmingView)
+    notes: Sequence[str] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,17 +101,41 @@ def read_status(
         now_ms = SystemClock().now_ms()
         lags_ms = {lease.shard_id: fleet.lag_ms(lease, now_ms) for lease in second}
     reports = judge(shards, first, second, lags_ms, limit_ms)
-    return Status(reports, daemons, find_problems(reports, daemons), read_warming(settings))
+    warming, unusable = read_warming(settings)
+    notes = [*_rule_notes(daemons), *unusable]
+    return Status(reports, daemons, find_problems(reports, daemons), warming, notes)
 
 
-def read_warming(settings: Settings) -> WarmingView:
-    """Which rules wait for features; what hinders knowing it is told, not raised."""
+def _rule_notes(daemons: Sequence[DaemonView]) -> list[str]:
+    """By what workers decide that is not simply their files; those that agree in one line."""
+    shards: dict[str, list[str]] = {}
+    for daemon in daemons:
+        for worker in daemon.workers:
+            if worker.rules:
+                shards.setdefault(worker.rules, []).append(worker.shard)
+    return [
+        f"{', '.join(names)}: decides by {note}; the log says why" for note, names in shards.items()
+    ]
+
+
+def read_warming(settings: Settings) -> tuple[WarmingView, list[str]]:
+    """
+    Which rules wait for features, and what is wrong with the files of rules.
+
+    What hinders knowing it is told, not raised.
+    """
     try:
         plan = load_plan(settings.features.path, settings.events.base_currency)
-        rules = build_rule_source(settings, plan).load()
+    except Misconfigured as error:
+        return WarmingView(unknown=str(error)), []
+    try:
+        rules = build_rule_source(settings, plan).load().rules
     except (Unavailable, Misconfigured) as error:
-        return WarmingView(unknown=str(error))
-    return view_warming(settings, plan, rules.rules)
+        first, *more = str(error).splitlines()
+        others = f" (and {len(more)} more: fraudstream rules lint)" if more else ""
+        note = f"the files of rules and lists cannot be used: {first}{others}"
+        return view_warming(settings, plan, ()), [note]
+    return view_warming(settings, plan, rules), []
 
 
 def find_problems(reports: Sequence[ShardReport], daemons: Sequence[DaemonView]) -> list[str]:
@@ -129,11 +159,8 @@ def render(status: Status) -> list[str]:
     lines = plain_lines([_COLUMNS, *rows]) if rows else []
     for daemon in status.daemons:
         lines += ["", *_daemon_lines(daemon)]
-        lines += [
-            f"NOTE  {each.shard}: decides by the {printable(each.rules)}; the log says why"
-            for each in daemon.workers
-            if each.rules
-        ]
+    if status.notes:
+        lines += ["", *(f"NOTE  {printable(note)}" for note in status.notes)]
     waiting = warming_lines(status.warming)
     lines += ["", *map(printable, waiting)] if waiting else []
     if status.problems:
@@ -182,4 +209,5 @@ def _json(status: Status) -> bytes:
     }
     body["daemons"] = [asdict(daemon) for daemon in status.daemons]
     body["warming"] = asdict(status.warming)
+    body["notes"] = status.notes
     return msgspec.json.encode(body) + b"\n"

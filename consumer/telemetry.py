@@ -29,6 +29,8 @@ from consumer.model import (
 )
 from consumer.rules.accepted import Accepted
 from consumer.rules.compilation import RuleSet
+from consumer.rules.specification import Mode
+from consumer.rules.state import RulesState
 from consumer.stages import WAITING
 
 _HASH_DIGITS = 16
@@ -58,6 +60,7 @@ class WorkerTelemetry:
         self._shard_id = ShardId("")
         self._followers: list[Follower] = []
         self._rules: str | None = None
+        self._rules_state = RulesState()
         for endpoint in ("fraud", "anomaly"):
             metrics.breaker_state.labels(endpoint).set(BreakerState.CLOSED)
 
@@ -230,8 +233,12 @@ class WorkerTelemetry:
         metrics.rules_info.labels(version).set(1)
         metrics.rules_active_since.set(self._clock.now_ms() / 1000)
         metrics.rules_restored.set(0)
-        self._heartbeat.rules("")
+        for mode in Mode:
+            metrics.rules_mode.labels(mode).set(1 if mode is rules.mode else 0)
         self._rules = version
+        state = self._rules_state
+        state.mode, state.copy, state.tripped = rules.mode, "", ""
+        self._heartbeat.rules(state.note())
         self._log.info(
             "rules taken over",
             rules=version,
@@ -243,7 +250,8 @@ class WorkerTelemetry:
     def rules_restored(self, copy: Accepted) -> None:
         """The files could not be used at the start; *copy* decides instead."""
         self._metrics.rules_restored.set(1)
-        self._heartbeat.rules(copy.place)
+        self._rules_state.copy = copy.place
+        self._heartbeat.rules(self._rules_state.note())
         self._log.error("deciding by the last good copy of the rules", copy=copy.place)
 
     def rules_kept(self, accepted: Accepted) -> None:
@@ -261,7 +269,14 @@ class WorkerTelemetry:
     def rules_refused(self, problems: Sequence[Problem]) -> None:
         """A new version of rules or lists is broken; those in force stay."""
         self._metrics.rules_refused.inc()
+        self._rules_state.refused = True
+        self._heartbeat.rules(self._rules_state.note())
         self._log.error("rules refused", problems=[str(problem) for problem in problems])
+
+    def rules_usable(self) -> None:
+        """The version in the files can be used, and takes over before the next chunk."""
+        self._rules_state.refused = False
+        self._heartbeat.rules(self._rules_state.note())
 
     def rules_unreachable(self, error: Unavailable) -> None:
         """Rules or lists could not be read; those in force stay."""
@@ -271,6 +286,8 @@ class WorkerTelemetry:
     def rules_tripped(self, rules: RuleSet, lifted: int, seen: int) -> None:
         """A change declined *lifted* of *seen* transactions more and is in shadow now."""
         self._metrics.rules_tripped.inc()
+        self._rules_state.tripped = rules.specification.hash[:_HASH_DIGITS]
+        self._heartbeat.rules(self._rules_state.note())
         self._log.error(
             "rules tripped: the version before decides again",
             rules=rules.specification.hash[:_HASH_DIGITS],

@@ -132,10 +132,17 @@ class Worker:
     def process(
         self, records: Sequence[Record], millis_behind_latest: int | None, checkpoint: Checkpoint
     ) -> None:
-        """Work through one delivery; an empty one still reaps acknowledgements."""
+        """
+        Work through one delivery; an empty one still reaps acknowledgements.
+
+        It also takes new rules over: nothing is between its scores and its decision then,
+        and a shard without traffic must not go on with a version that others left.
+        """
         received_ms = self._parts.clock.now_ms()
         if records:
             self._parts.telemetry.delivered(records)
+        else:
+            self._parts.engine.turn()
         for alone, run in self._runs(records):
             if alone:
                 self._work_alone(run, received_ms, checkpoint)

@@ -88,6 +88,9 @@ class KeptRuleNews:
     def rules_refused(self, problems: Sequence[Problem]) -> None:
         self.told.append(f"refused {len(problems)}")
 
+    def rules_usable(self) -> None:
+        """It is told of by what takes over."""
+
     def rules_kept(self, accepted: Accepted) -> None:
         self.kept.append(accepted)
 

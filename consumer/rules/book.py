@@ -75,7 +75,8 @@ class RuleBook:
         self._policy = policy()
         self._limits = limits
         self._telemetry = telemetry
-        self._before: RuleSet | None = None
+        # What to go back to, and what a change is compared with: a set that decides.
+        self._good: RuleSet | None = rules if rules.mode is Mode.LIVE else None
         self._watch: DeclineWatch | None = None
         self._tripped: RuleSet | None = None
         self._offered: SimpleQueue[_Offer] = SimpleQueue()
@@ -93,8 +94,14 @@ class RuleBook:
         return self._tripped
 
     def compare(self, before: RuleSet | None) -> None:
-        """Watch the set in force as a change from *before*; without one it counts as good."""
-        self._begin(before)
+        """
+        Watch the set in force as a change from *before*; without one it counts as good.
+
+        One that is turned down is neither watched nor good; the next one that decides is
+        compared with *before*.
+        """
+        self._good = before
+        self._begin(watched=True)
 
     def offer(self, rules: RuleSet, *, watched: bool = True) -> None:
         """Let *rules* take over at the next turn; not *watched*, they count as good at once."""
@@ -109,19 +116,17 @@ class RuleBook:
                 offered = self._offered.get_nowait()
         except Empty:
             return
-        # A set that is still watched has not shown yet that it can be gone back to.
-        before = self._before if self._watch is not None else self._active
         self._active, self._tripped = offered.rules, None
         self._telemetry.rules_active(self._active)
-        self._begin(before if offered.watched else None)
+        self._begin(watched=offered.watched)
 
     def decide(self, case: Case) -> tuple[Decision, Ruled]:
         """Decide *case* by the rules in force; what others say of it is recorded as shadow."""
         case = self._trusted(case)
         ruled = self._active.evaluate(case)
         decision = self._decide(case, ruled)
-        if self._watch is not None and self._before is not None:
-            before = self._decide(case, self._before.evaluate(case))
+        if self._watch is not None and self._good is not None:
+            before = self._decide(case, self._good.evaluate(case))
             self._note(self._watch, decision, before)
         elif self._tripped is not None:
             said = self._tripped.evaluate(case)
@@ -137,14 +142,24 @@ class RuleBook:
     def _trusted(self, case: Case) -> Case:
         return replace(case, warming=frozenset()) if self._trusts_all and case.warming else case
 
-    def _begin(self, before: RuleSet | None) -> None:
-        """Compare with *before* where there is one and the set in force can decline at all."""
-        if before is None or self._active.mode is not Mode.LIVE:
-            self._before = self._watch = None
-            self.judged.put(Judged(self._active))
+    def _begin(self, *, watched: bool) -> None:
+        """
+        Compare the set in force with the last good one where there is one.
+
+        A set that is turned down declines nothing, so that anything would seem to decline
+        more than it, and a start must not fall back on it: it is never the good one.
+        """
+        self._watch = None
+        if self._active.mode is not Mode.LIVE:
             return
-        self._before = before
-        self._watch = DeclineWatch(self._limits.share, self._limits.window)
+        if watched and self._good is not None:
+            self._watch = DeclineWatch(self._limits.share, self._limits.window)
+        else:
+            self._found_good()
+
+    def _found_good(self) -> None:
+        self._good = self._active
+        self.judged.put(Judged(self._active))
 
     def _note(self, watch: DeclineWatch, now: Decision, before: Decision) -> None:
         verdict = watch.note(
@@ -153,14 +168,14 @@ class RuleBook:
         )
         if verdict is Verdict.WATCHING:
             return
-        if verdict is Verdict.TRIPPED and self._before is not None:
-            self._tripped, self._active = self._active, self._before
-            self._telemetry.rules_tripped(self._tripped, watch.lifted, watch.seen)
+        self._watch = None
+        if verdict is Verdict.TRIPPED and self._good is not None:
+            self._tripped, self._active = self._active, self._good
             self._telemetry.rules_active(self._active)
+            self._telemetry.rules_tripped(self._tripped, watch.lifted, watch.seen)
             self.judged.put(Judged(self._tripped, self._active))
         else:
-            self.judged.put(Judged(self._active))
-        self._before = self._watch = None
+            self._found_good()
 
     def _decide(self, case: Case, ruled: Ruled) -> Decision:
         return decide(case.scores, self._policy, case.transaction.base_amount_minor, ruled)

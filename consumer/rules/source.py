@@ -21,6 +21,10 @@ class PollTelemetry(Protocol):
         """A new version is broken; the rules in force stay."""
         ...
 
+    def rules_usable(self) -> None:
+        """A changed version can be used, and was offered."""
+        ...
+
     def rules_unreachable(self, error: Unavailable) -> None:
         """Rules or lists could not be read; the rules in force stay."""
         ...
@@ -169,6 +173,7 @@ class RulePoller:
         try:
             if self._source.changed():
                 self._book.offer(self._source.load())
+                self._telemetry.rules_usable()
             elif (tripped := self._book.tripped) and self._keeper.is_accepted(tripped):
                 self._book.offer(tripped, watched=False)
         except Misconfigured as error:

@@ -13,6 +13,7 @@ from consumer.rules import accepted as copies
 from consumer.rules.accepted import Accepted
 from consumer.rules.compilation import RuleSet
 from consumer.rules.source import RuleSource
+from consumer.rules.specification import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,14 @@ def _problems(cause: Misconfigured | Unavailable) -> Sequence[Problem]:
 
 
 def _before(source: RuleSource, data: bytes | None, rules: RuleSet) -> RuleSet | None:
-    """The copy to compare *rules* with; None where it is equal or of other features."""
+    """The copy to compare *rules* with; None where it is equal, decides nothing or is of others."""
     if data is None:
         return None
     try:
         copy = copies.decode(data)
         if copy.version == copies.version_of(rules):
             return None
-        return copies.restore(copy, source.catalogue, source.mode, rules.lists)
+        before = copies.restore(copy, source.catalogue, source.mode, rules.lists)
     except Misconfigured:
         return None
+    return before if before.mode is Mode.LIVE else None

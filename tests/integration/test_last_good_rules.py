@@ -153,7 +153,7 @@ def test_a_worker_that_starts_on_broken_rules_goes_on_with_the_last_good_ones(
         assert place.count("fraudstream_rules_restored") == 1
         assert place.count("fraudstream_rules_refused_total") == 1
         (state,) = read_heartbeats(place.settings.supervisor.run_dir)
-        assert state.rules.startswith("last good copy of ")
+        assert state.rules.startswith("the last good copy of ")
         assert state.rules.endswith(" by host-1")
         place.write("small", "tx.amount < 0.5")
         while place.rules(book) != ["small"]:

@@ -16,7 +16,7 @@ from consumer.configuration import load
 from consumer.features.specification import load_plan
 from consumer.local.resources import Resources, prepare, session
 from consumer.local.stack import Stack
-from consumer.metrics import SupervisorMetrics
+from consumer.metrics import Metrics, SupervisorMetrics
 from consumer.outside import build_stores, build_warming
 from consumer.ports import Observe
 from consumer.settings import SHIPPED
@@ -80,7 +80,7 @@ def create_leases(dynamodb: "DynamoDBClient", owner: str | None, checkpoint: str
         )
 
 
-def a_daemon(problems: list[str], stage: str) -> dict[str, Callable[[], Answer]]:
+def a_daemon(problems: list[str], stage: str, rules: str = "") -> dict[str, Callable[[], Answer]]:
     worker = {
         "shard": SHARDS[0],
         "pid": 7,
@@ -90,9 +90,13 @@ def a_daemon(problems: list[str], stage: str) -> dict[str, Callable[[], Answer]]
         "progress_age_s": 1.5,
         "checkpoint_age_s": 2.5,
         "millis_behind_latest": None,
+        "rules": rules,
     }
     registry = CollectorRegistry()
     SupervisorMetrics(registry, "9.8.7")
+    metrics = Metrics(registry)
+    metrics.rules_refused.inc(2)
+    metrics.rules_mode.labels("live").set(1)
     return {
         "/healthz": lambda: health_answer(problems, {"workers": [worker]}),
         "/readyz": lambda: health_answer([], {"workers": [worker]}),
@@ -174,3 +178,33 @@ def test_what_is_no_daemon_is_told(
     assert "what answers there is no fraudstream" in capsys.readouterr().out
     main(["status", "--wait", "0", "--url", "file:///etc/passwd"])
     assert "expected an address that starts with http://" in capsys.readouterr().out
+
+
+def test_rules_that_are_not_those_of_the_files_are_noted_and_counted(
+    dynamodb: "DynamoDBClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    create_leases(dynamodb, None, "LATEST")
+    broken = tmp_path / "rules.yaml"
+    broken.write_text("version: 1\nrules: {}\nmode: loud\n")
+    monkeypatch.setenv("FRAUDSTREAM_RULES__PATH", str(broken))
+    note = "the version before: the files are refused"
+    with StatusServer("127.0.0.1", 0, a_daemon([], "idle", note)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        main(["status", "--wait", "0", "--url", url])
+        out = capsys.readouterr().out
+        main(["status", "--wait", "0", "--json", "--url", url])
+        body = orjson.loads(capsys.readouterr().out)
+    for part in (
+        f"NOTE  {SHARDS[0]}: decides by {note}; the log says why",
+        f"NOTE  the files of rules and lists cannot be used: {broken}:",
+        "(and 1 more: fraudstream rules lint)",
+        "rules_refused_total",
+        "rules_tripped_total",
+        'rules_mode{mode="live"}',
+    ):
+        assert part in out, part
+    assert body["notes"][0].endswith(f"decides by {note}; the log says why")
+    assert len(body["notes"]) == 2

@@ -34,7 +34,7 @@ from tests.builders import SHARD
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import FakeDocuments
 from tests.fakes.features import FakeFeatures
-from tests.rulebook import a_book
+from tests.rulebook import a_book, a_rule, a_set
 
 FORM = DocumentFormat(FakeFeatures.names, "f" * 64, "EUR")
 TTL_MS = 172_800_000
@@ -147,11 +147,12 @@ class Bench:
         self.sink = HeldSink()
         self.telemetry = Silence()
         self.checkpoints: list[Position] = []
+        self.book = a_book()
         engine = Engine(
             features=self.features,
             scoring=self.scoring,
             documents=self.documents,
-            judge=a_book(),
+            judge=self.book,
             clock=self.clock,
             timing=self.telemetry,
         )
@@ -208,6 +209,17 @@ def test_a_delivery_is_decided_published_and_checkpointed() -> None:
     assert bench.sink.ids == [f"tx_{number}" for number in range(1, 26)]
     assert bench.checkpoints == [Position(25)]
     assert bench.scoring.batches == [10, 10, 5]
+
+
+def test_new_rules_are_taken_over_without_traffic_too() -> None:
+    bench = Bench()
+    every = a_set(a_rule("every", "true"))
+    bench.book.offer(every)
+    bench.deliver()
+    assert bench.book.active is every
+    bench.deliver(bench.record(1))
+    (document,) = bench.documents.documents.values()
+    assert orjson.loads(document)["decision"]["outcome"] == "decline"
 
 
 def test_the_next_chunk_reads_its_features_before_the_one_before_is_stored() -> None:

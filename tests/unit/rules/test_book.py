@@ -62,7 +62,7 @@ def test_a_change_that_declines_too_much_gives_way_to_the_version_before_and_is_
     assert decision.outcome is Outcome.APPROVE
     assert [hit.rule_id for hit in ruled.shadow] == ["every"]
     assert outcomes(book, 2000.0) == [Outcome.DECLINE]
-    assert news.told == ["active large", "active every", "tripped 3 of 3", "active large"]
+    assert news.told == ["active large", "active every", "active large", "tripped 3 of 3"]
 
 
 def test_an_attack_that_both_versions_decline_trips_nothing() -> None:

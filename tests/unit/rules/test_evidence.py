@@ -7,10 +7,12 @@ from prometheus_client import CollectorRegistry
 
 from consumer.document import DocumentFormat, build_document
 from consumer.errors import Problem, Unavailable
-from consumer.heartbeat import Heartbeat
+from consumer.health import describe
+from consumer.heartbeat import Heartbeat, read_heartbeats
 from consumer.metrics import Metrics
 from consumer.model import Assessment, Decision, Outcome, Ruled, RuleHit
 from consumer.row import build_row
+from consumer.rules.specification import Mode
 from consumer.telemetry import WorkerTelemetry
 from tests.builders import an_assessment
 from tests.fakes.clock import FakeClock
@@ -66,6 +68,7 @@ class Told:
     def __init__(self, folder: Path) -> None:
         self.registry = CollectorRegistry()
         self.clock = FakeClock()
+        self.folder = folder
         heartbeat = Heartbeat(folder, self.clock)
         self.telemetry = WorkerTelemetry(Metrics(self.registry), heartbeat, self.clock, ["card"])
 
@@ -101,3 +104,30 @@ def test_what_is_refused_tripped_or_out_of_reach_is_counted(tmp_path: Path) -> N
     assert told.value("rules_refused_total") == 1.0
     assert told.value("rules_tripped_total") == 1.0
     assert told.value("dependency_errors_total", dependency="s3", cause="rules") == 1.0
+
+
+def test_what_a_worker_decides_by_is_in_its_heartbeat_until_it_is_the_files_again(
+    tmp_path: Path,
+) -> None:
+    told = Told(tmp_path)
+    telemetry = told.telemetry
+
+    def note() -> str:
+        (state,) = read_heartbeats(tmp_path)
+        return str(describe(state, 0.0)["rules"])
+
+    telemetry.rules_active(a_set(mode=Mode.OFF))
+    assert note() == "scores alone: the rules are off"
+    assert told.value("rules_mode", mode="off") == 1.0
+    telemetry.rules_refused([Problem("rules.yaml:3:1", "rule a", "x", "y")])
+    assert note().endswith("are off; the version before: the files are refused")
+    telemetry.rules_active(a_set())
+    assert note() == "the version before: the files are refused"
+    assert (told.value("rules_mode", mode="off"), told.value("rules_mode", mode="live")) == (0, 1)
+    telemetry.rules_usable()
+    assert note() == ""
+    every = a_set(a_rule("every", "true"))
+    telemetry.rules_tripped(every, 51, 600)
+    assert note() == f"the version before: {every.specification.hash[:16]} tripped"
+    telemetry.rules_active(a_set())
+    assert note() == ""

@@ -312,14 +312,52 @@ def test_what_was_kept_by_one_worker_and_then_tripped_in_another_is_watched_by_l
 
 
 @pytest.mark.parametrize("mode", ["shadow", "off"])
-def test_rules_that_are_switched_off_by_hand_are_kept_at_once(mode: str) -> None:
+def test_rules_that_are_turned_down_are_not_the_last_good_ones(mode: str) -> None:
     instance = Instance(LARGE)
     worker = instance.start()
     instance.rules.put("rules.yaml", text_of(EVERY, mode=mode))
     worker.poll()
     worker.poll()
     assert worker.decide(1.0) == [Outcome.APPROVE]
-    assert kept(instance.store) == ["every"]
+    assert kept(instance.store) == ["large"]
+    instance.rules.put("rules.yaml", "rules: [")
+    assert instance.start().decide(2000.0) == [Outcome.DECLINE]
+
+
+@pytest.mark.parametrize("mode", ["shadow", "off"])
+def test_leaving_the_kill_switch_in_an_attack_trips_nothing(mode: str) -> None:
+    instance = Instance(LARGE)
+    worker = instance.start(share=0.0, window=4)
+    instance.rules.put("rules.yaml", text_of(LARGE, mode=mode))
+    worker.poll()
+    assert worker.decide(2000.0) == [Outcome.APPROVE]
+    instance.rules.put("rules.yaml", text_of(LARGE, NEVER))
+    worker.poll()
+    assert worker.decide(*[2000.0] * 6) == [Outcome.DECLINE] * 6
+    assert worker.book.tripped is None
+    assert kept(instance.store) == ["large", "never"]
+
+
+@pytest.mark.parametrize("mode", ["shadow", "off"])
+def test_what_leaves_the_kill_switch_over_a_restart_is_compared_with_the_last_live_set(
+    mode: str,
+) -> None:
+    instance = Instance(LARGE)
+    instance.start()
+    instance.rules.put("rules.yaml", text_of(LARGE, mode=mode))
+    worker = instance.start(share=0.0, window=4)
+    instance.rules.put("rules.yaml", text_of(EVERY))
+    worker.poll()
+    assert worker.decide(2000.0, 1.0, 2000.0) == [Outcome.DECLINE] * 3
+    assert ids(worker.book.tripped) == ["every"]
+    assert ids(worker.book.active) == ["large"]
+
+
+def test_a_copy_that_decides_nothing_is_nothing_to_compare_with() -> None:
+    instance = Instance(LARGE)
+    copy = a_copy(a_set(NEVER, mode=Mode.OFF))
+    instance.store.keep(copy.version, encode(copy))
+    assert instance.begin().before is None
 
 
 def test_what_a_person_accepts_is_taken_over_where_it_tripped_and_by_later_workers() -> None:
