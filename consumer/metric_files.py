@@ -7,17 +7,28 @@ those files would pile up, so the files of a dead process are added to an
 archive of the same format, which no process id can have, and then removed.
 """
 
+import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from consumer.disk import on_disk, reserve
 from consumer.logs import get_logger
+
+NOTHING: Final = -math.inf
+"""
+What a process sets a gauge of the highest to where it has nothing to say.
+
+A series cannot be removed from a file, and NaN would hide what other processes say: nothing
+is higher than it. A scrape leaves this value out.
+"""
 
 # Process 0 is the kernel's; the collector takes whatever stands at this place.
 _ARCHIVE = "0"
@@ -44,6 +55,18 @@ def reserve_metric_files() -> None:
             reserve(file, _ROOM_BYTES)
 
 
+class _Said(Collector):
+    """What the processes of a directory say, without ``NOTHING``."""
+
+    def __init__(self, directory: str) -> None:
+        self._collector = MultiProcessCollector(None, path=directory)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collector.collect():  # type: ignore[no-untyped-call]
+            metric.samples = [each for each in metric.samples if each.value != NOTHING]
+            yield metric
+
+
 class MetricFiles:
     """The directory that workers find in ``PROMETHEUS_MULTIPROC_DIR``."""
 
@@ -59,9 +82,9 @@ class MetricFiles:
 
     def exposition(self) -> bytes:
         """The sum over all processes, dead ones included, in Prometheus's text format."""
-        registry = CollectorRegistry()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Said(str(self.directory)))
         with self._lock:
-            MultiProcessCollector(registry, path=str(self.directory))  # type: ignore[no-untyped-call]
             return generate_latest(registry)
 
     def fold_dead(self, live_pids: Callable[[], Iterable[int]]) -> None:

@@ -281,11 +281,15 @@ class DriftSettings(Section):
     """How live features and scores are compared with those of training."""
 
     window_s: Seconds = Field(3_600.0, description="What is decided in this time is compared")
+    quiet_window_s: Seconds = Field(
+        86_400.0, description="Where that is less than minimum, what is decided in this time is"
+    )
     sample_every: Annotated[int, Field(ge=1)] = Field(
-        10, description="One transaction in so many is counted"
+        10,
+        description="One transaction in so many is counted, beyond those that make up the minimum",
     )
     minimum: Annotated[int, Field(ge=1)] = Field(
-        1_000, description="Nothing is said about fewer values than these"
+        250, description="Nothing is said about fewer values of a worker than these"
     )
 
 

@@ -16,6 +16,7 @@ from consumer.features.warmth import format_until
 from consumer.heartbeat import Heartbeat
 from consumer.intake import Batch
 from consumer.logs import get_logger
+from consumer.metric_files import NOTHING
 from consumer.metrics import Metrics
 from consumer.model import (
     Applied,
@@ -65,7 +66,11 @@ class WorkerTelemetry:
             metrics.breaker_state.labels(endpoint).set(BreakerState.CLOSED)
 
     def follow(self, hear: Follower) -> None:
-        """Have *hear* called with the assessments of each chunk whose documents are new."""
+        """
+        Have *hear* called with the assessments of each chunk whose documents are new.
+
+        And with none at each empty delivery.
+        """
         self._followers.append(hear)
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
@@ -135,9 +140,9 @@ class WorkerTelemetry:
             for name in THRESHOLDS[endpoint]:
                 self._metrics.threshold.labels(name).set(getattr(policy.bands, name))
 
-    def drifted(self, name: str, psi: float) -> None:
-        """A feature or score was compared with those of training."""
-        self._metrics.psi.labels(name).set(psi)
+    def drifted(self, name: str, psi: float | None) -> None:
+        """A feature or score was compared with those of training; None: too few came for that."""
+        self._metrics.psi.labels(name).set(NOTHING if psi is None else psi)
 
     def explained(self, outcome: str, count: int) -> None:
         """Explanations were ``written`` or ``dropped``."""
@@ -199,8 +204,12 @@ class WorkerTelemetry:
         _count(self._metrics.labels, Counter(outcomes))
 
     def progressed(self, position: Position | None, millis_behind: int | None) -> None:
-        """A delivery was worked through."""
+        """A delivery was worked through, maybe an empty one."""
         self._heartbeat.progress(position, millis_behind)
+        if position is None:
+            # What followers tell of grows old without traffic, too.
+            for follow in self._followers:
+                follow(())
         if millis_behind is not None:
             self._metrics.millis_behind_latest.labels(self._shard_id).set(millis_behind)
 

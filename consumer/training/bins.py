@@ -21,7 +21,8 @@ def count_bins(
 
     An edge lies half way between two values that occurred: on a value it would
     put what single precision rounds up on its other side. Values that fill more
-    than a tenth leave fewer bins; a constant has one below and one above it.
+    than a tenth leave fewer bins; a constant has one below and one above it. There
+    are two at least, or a shift could not show.
     """
     return {name: _bins(columns[:, number]) for number, name in enumerate(names)}
 
@@ -35,6 +36,9 @@ def _bins(values: npt.NDArray[np.floating]) -> dict[str, list[float]]:
         # The value at which each decile is reached; nothing lies above the last one.
         reached = np.searchsorted(np.cumsum(counts) / len(values), _DECILES)
         below = np.unique(reached[reached < len(distinct) - 1])
+        if len(below) == 0:
+            # Nine tenths and more have the highest value: what can move is the rest.
+            below = np.array([len(distinct) - 2])
         edges = (distinct[below] + distinct[below + 1]) / 2
     filled = np.bincount(np.searchsorted(edges, distinct), counts, len(edges) + 1)
     return {"edges": edges.tolist(), "counts": [int(count) for count in filled]}

@@ -24,6 +24,7 @@ from consumer.features.specification import parse_plan
 from consumer.followers import Archives, follow
 from consumer.heartbeat import Heartbeat
 from consumer.local.redis_server import RedisServer
+from consumer.metric_files import NOTHING
 from consumer.metrics import Metrics
 from consumer.model import (
     Applied,
@@ -128,6 +129,20 @@ def test_a_server_that_is_away_is_unavailable() -> None:
     nowhere = connect("redis://127.0.0.1:1/0", connect_timeout_s=1, timeout_s=1)
     with pytest.raises(Unavailable):
         Explanations(nowhere).write(TransactionId("tx_1"), b"[]")
+
+
+def test_followers_hear_of_empty_deliveries_too(tmp_path: Path) -> None:
+    registry, clock = CollectorRegistry(), SystemClock()
+    heard: list[int] = []
+    with Heartbeat(tmp_path / "run", clock) as heartbeat:
+        telemetry = WorkerTelemetry(Metrics(registry), heartbeat, clock, ["card"])
+        telemetry.follow(lambda created: heard.append(len(created)))
+        telemetry.progressed(None, 0)
+        telemetry.drifted("amount", 0.2)
+        assert registry.get_sample_value("fraudstream_psi", {"feature": "amount"}) == 0.2
+        telemetry.drifted("amount", None)
+    assert heard == [0]
+    assert registry.get_sample_value("fraudstream_psi", {"feature": "amount"}) == NOTHING
 
 
 def test_an_archive_of_other_features_is_refused(tmp_path: Path) -> None:

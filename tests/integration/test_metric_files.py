@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from consumer.errors import Unavailable
-from consumer.metric_files import MetricFiles, reserve_metric_files
+from consumer.metric_files import NOTHING, MetricFiles, reserve_metric_files
 
 _WORKER = """
 import sys
@@ -18,14 +18,17 @@ reserve_metric_files()
 metrics = Metrics(REGISTRY)
 metrics.records.labels("decided").inc(int(sys.argv[1]))
 metrics.millis_behind_latest.labels("shard-1").set(40)
+metrics.psi.labels("amount").set(float(sys.argv[2]))
 for _ in range(int(sys.argv[1])):
     metrics.receive_to_decision.observe(0.02)
 """
 
 
-def _work(directory: Path, count: int) -> int:
+def _work(directory: Path, count: int, psi: float = 0.1) -> int:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    worker = subprocess.Popen([sys.executable, "-c", _WORKER, str(count)], env=environment)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", _WORKER, str(count), str(psi)], env=environment
+    )
     assert worker.wait(30) == 0
     return worker.pid
 
@@ -38,6 +41,7 @@ def _value(files: MetricFiles, sample: str) -> float | None:
 RECORDS = 'fraudstream_records_total{outcome="decided"}'
 COUNT = "fraudstream_receive_to_decision_seconds_count"
 BUCKET = 'fraudstream_receive_to_decision_seconds_bucket{le="0.025"}'
+PSI = 'fraudstream_psi{feature="amount"}'
 BEHIND = 'fraudstream_millis_behind_latest{shard="shard-1"}'
 
 
@@ -46,6 +50,17 @@ def test_processes_are_added_up(tmp_path: Path) -> None:
     _work(tmp_path, 2)
     _work(tmp_path, 3)
     assert (_value(files, RECORDS), _value(files, COUNT), _value(files, BUCKET)) == (5, 5, 5)
+
+
+def test_a_worker_with_nothing_to_say_hides_no_other_and_stays_out_of_a_scrape(
+    tmp_path: Path,
+) -> None:
+    files = MetricFiles(tmp_path)
+    _work(tmp_path, 1, NOTHING)
+    assert _value(files, PSI) is None
+    _work(tmp_path, 1, 0.3)
+    _work(tmp_path, 1, NOTHING)
+    assert _value(files, PSI) == 0.3
 
 
 def test_dead_processes_leave_their_counts_and_no_files(tmp_path: Path) -> None:
