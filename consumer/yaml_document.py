@@ -7,7 +7,9 @@ the last of equal keys, and fails with any exception at all over a tag that does
 its value. Here each of these is one problem with its line.
 """
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +24,8 @@ _MAX_INT = 2**63 - 1
 _OPENING = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _CLOSING = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 _MERGE = "tag:yaml.org,2002:merge"
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+_SHOWN = 80
 # What the constructors of PyYAML raise over a value that its tag does not fit.
 _MISFITS = (
     yaml.YAMLError,
@@ -49,6 +53,52 @@ class YamlDocument:
 
     node: yaml.Node | None
     value: object
+
+    def place(self, source: str, path: str, *, key: bool = False) -> str:
+        """
+        Return ``source:line:column`` of the value at *path*, such as ``rules[2].reason.code``.
+
+        With *key* that of its last key instead. Where the path leads nowhere, as for a key
+        that is missing, that of the last value on the way.
+        """
+        if self.node is None:
+            return source
+        name = value = self.node
+        for index, word in _STEP.findall(path):
+            step = _step(value, index, word)
+            if step is None:
+                name = value
+                break
+            name, value = step
+        return _place(source, (name if key else value).start_mark)
+
+
+def _step(node: yaml.Node, index: str, word: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """The key and the value of *word* in a mapping, or twice what stands at *index* of a list."""
+    if isinstance(node, yaml.MappingNode):
+        found = [(key, value) for key, value in node.value if key.value == word]
+        return found[0] if found else None
+    if isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
+        return node.value[int(index)], node.value[int(index)]
+    return None
+
+
+def _place(source: str, mark: _Mark) -> str:
+    return f"{source}:{mark.line + 1}:{mark.column + 1}"
+
+
+def show_found(value: object) -> str:
+    """*value* for the ``found`` of a problem, so that ``'1'`` and ``1`` are told apart."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "nothing" if value is None else repr(value)[:_SHOWN]
+
+
+def expect_key(word: object, keys: Collection[str]) -> str:
+    """What is expected in the place of the unknown key *word*, the closest of *keys* first."""
+    close = difflib.get_close_matches(str(word), keys, n=1)
+    others = f"one of {', '.join(sorted(keys))}"
+    return f"{close[0]}? {others}" if close else others
 
 
 def read_yaml(text: str, source: str, *, unique_keys: bool = True) -> YamlDocument:
@@ -79,7 +129,7 @@ def _reason(error: Exception) -> str:
 
 
 def _refused(source: str, mark: _Mark | None, found: str, expected: str) -> Misconfigured:
-    place = source if mark is None else f"{source}:{mark.line + 1}:{mark.column + 1}"
+    place = source if mark is None else _place(source, mark)
     return Misconfigured([Problem(place, "the file", found, expected)])
 
 

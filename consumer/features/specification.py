@@ -29,7 +29,7 @@ from consumer.features.plan import (
     Plan,
     Windowed,
 )
-from consumer.yaml_document import read_yaml
+from consumer.yaml_document import YamlDocument, expect_key, read_yaml, show_found
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -46,6 +46,8 @@ _AGGREGATIONS = tuple(
 )
 
 Yaml = object
+
+_WHOLE = "the file"
 
 
 def load_plan(path: Path, base_currency: str) -> Plan:
@@ -74,8 +76,9 @@ def parse_plan(text: str, *, source: str, exponent: int = 2) -> Plan:
 
     Raises Misconfigured with every problem found.
     """
-    reader = _Reader(source)
-    entities, features = reader.read(read_yaml(text, source).value)
+    document = read_yaml(text, source)
+    reader = _Reader(source, document)
+    entities, features = reader.read(document.value)
     if reader.problems:
         raise Misconfigured(reader.problems)
     return _compile(entities, features, exponent)
@@ -148,12 +151,14 @@ class _Reader:
     """Reads one document, noting what is wrong with it."""
 
     source: str
+    document: YamlDocument
     timezone: str = "UTC"
     problems: list[Problem] = field(default_factory=list)
+    _named: dict[str, str] = field(default_factory=dict)
 
     def read(self, document: Yaml) -> tuple[dict[str, str], list[Feature]]:
         keys = {"version", "timezone", "entities", "features"}
-        top = self._mapping(document, "the file", keys)
+        top = self._mapping(document, _WHOLE, keys)
         if top.get("version") != 1:
             self._note("version", top.get("version"), "1")
         timezone = top.get("timezone", "UTC")
@@ -166,12 +171,13 @@ class _Reader:
         names = set()
         for feature in features:
             if feature.name in names:
-                self._note("features", feature.name, "names that occur once")
+                place = self._named.get(feature.name, "features")
+                self._note(place, feature.name, "names that occur once")
             names.add(feature.name)
         used = {feature.entity for feature in features if isinstance(feature, Windowed)}
         if not self.problems:
             for name in entities.keys() - used:
-                self._note(f"entities.{name}", "no feature of it", "at least one feature")
+                self._note(f"entities.{name}", None, "at least one feature of it")
         return entities, features
 
     def _entities(self, value: Yaml) -> dict[str, str]:
@@ -194,7 +200,10 @@ class _Reader:
             return []
         features: list[Feature] = []
         for index, item in enumerate(value):
-            features += self._feature(f"features[{index}]", index, item, entities, features)
+            found = self._feature(f"features[{index}]", index, item, entities, features)
+            # The last one of a name is the one that is too many.
+            self._named |= {feature.name: f"features[{index}].name" for feature in found}
+            features += found
         return features
 
     def _feature(
@@ -332,15 +341,22 @@ class _Reader:
         known: dict[str, Yaml] = {}
         for key, item in value.items():
             if not isinstance(key, str) or (keys is not None and key not in keys):
-                expected = f"one of {', '.join(sorted(keys))}" if keys else "text"
-                self._note(place, f"the key {key}", expected)
+                expected = expect_key(key, keys) if keys else "text"
+                self._note_key(place, key, expected)
             else:
                 known[key] = item
         return known
 
     def _note(self, key: str, found: Yaml, expected: str) -> None:
-        shown = "nothing" if found is None else str(found)
-        self.problems.append(Problem(self.source, key, shown[:80], expected))
+        """Note what stands at *key*, which is its path in the file as well."""
+        place = self.document.place(self.source, key)
+        self.problems.append(Problem(place, key, show_found(found), expected))
+
+    def _note_key(self, key: str, word: Yaml, expected: str) -> None:
+        """Note *word*, a key in the mapping at *key*."""
+        path = f"{'' if key == _WHOLE else key}.{word}"
+        place = self.document.place(self.source, path, key=True)
+        self.problems.append(Problem(place, key, f"the key {show_found(word)}", expected))
 
 
 def _seconds(text: Yaml) -> int:

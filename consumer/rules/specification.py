@@ -7,7 +7,7 @@ checked later, by ``compilation.py``.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -17,7 +17,7 @@ import yaml
 
 from consumer.errors import Misconfigured, Problem
 from consumer.model import Outcome
-from consumer.yaml_document import read_yaml
+from consumer.yaml_document import YamlDocument, expect_key, read_yaml, show_found
 
 Yaml = object
 
@@ -91,10 +91,10 @@ class Specification:
 
 def parse_rules(text: str, source: str) -> Specification:
     """Read *text*. Raises Misconfigured with every problem found."""
-    read = read_yaml(text, source)
-    nodes = [] if read.node is None else _rule_nodes(read.node)
-    reader = _Reader(source, nodes, [*text.split("\n"), ""])
-    rules, mode = reader.read(read.value)
+    document = read_yaml(text, source)
+    nodes = [] if document.node is None else _rule_nodes(document.node)
+    reader = _Reader(source, document, nodes, [*text.split("\n"), ""])
+    rules, mode = reader.read(document.value)
     if reader.problems:
         raise Misconfigured(reader.problems)
     return Specification(rules, mode, _hash(rules, mode), source, text)
@@ -143,15 +143,17 @@ class _Reader:
     """Reads one document, noting what is wrong with it."""
 
     source: str
+    document: YamlDocument
     nodes: list[yaml.Node]
     lines: Sequence[str]
     problems: list[Problem] = field(default_factory=list)
-    _where: str = ""
+    _name: str = ""
+    _path: str = ""
 
     def read(self, document: Yaml) -> tuple[list[Rule], Mode]:
-        self._where = self.source
-        top = self._mapping(document, "the file", {"version", "mode", "rules"})
-        if top.get("version") != 1:
+        top = self._mapping(document, "", {"version", "mode", "rules"}, whole="the file")
+        # YAML's true is no version, though it equals 1.
+        if isinstance(document, dict) and repr(top.get("version")) != "1":
             self._note("version", top.get("version"), "1")
         mode = self._choice(Mode, top.get("mode", "live"), "mode")
         listed = top.get("rules", [])
@@ -160,46 +162,48 @@ class _Reader:
             listed = []
         rules = []
         known: set[str] = set()
-        for value, node in zip(listed, self.nodes, strict=False):
+        for index, (value, node) in enumerate(zip(listed, self.nodes, strict=False)):
+            self._path = f"rules[{index}]"
             rule = self._rule(value, node)
-            if rule.rule_id in known:
-                self._note(f"rule {rule.rule_id}", "its id again", "ids that occur once")
+            if rule.rule_id in known - {_NAMELESS}:
+                self._note("id", rule.rule_id, "ids that occur once")
             known.add(rule.rule_id)
             rules.append(rule)
         return rules, mode
 
     def _rule(self, value: Yaml, node: yaml.Node) -> Rule:
-        self._where = f"{self.source}:{node.start_mark.line + 1}"
-        rule = self._mapping(value, "a rule", _RULE_KEYS)
-        rule_id = rule.get("id")
-        if not isinstance(rule_id, str) or _ID.fullmatch(rule_id) is None:
+        rule_id = value.get("id") if isinstance(value, dict) else None
+        known = isinstance(rule_id, str) and _ID.fullmatch(rule_id) is not None
+        self._name = f"rule {rule_id}" if known else "a rule"
+        rule = self._mapping(value, "", _RULE_KEYS)
+        if not known and isinstance(value, dict):
             self._note("id", rule_id, "a lower-case word such as card_velocity")
-            rule_id = "?"
-        name = f"rule {rule_id}"
+        if not isinstance(value, dict):
+            # One problem is enough of what is no rule at all.
+            rule = _PLACEHOLDER
         version = rule.get("version", 1)
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            self._note(f"{name}: version", version, "a whole number from 1")
+            self._note("version", version, "a whole number from 1")
             version = 1
-        when_node = _child(node, "when")
-        outcome, add = self._outcome(rule.get("outcome"), name)
-        code, text = self._reason(rule.get("reason"), name)
-        examples = self._mapping(rule.get("examples"), f"{name}: examples", {"hits", "misses"})
+        outcome, add = self._outcome(rule.get("outcome"))
+        code, text = self._reason(rule.get("reason"))
+        hits, misses = self._examples(rule.get("examples"))
         return Rule(
-            rule_id=rule_id,
+            rule_id=str(rule_id) if known else _NAMELESS,
             version=version,
-            when=self._text(rule.get("when"), f"{name}: when"),
+            when=self._text(rule.get("when"), "when"),
             outcome=outcome,
             add=add,
             code=code,
             text=text,
-            mode=self._choice(Mode, rule.get("mode", "live"), f"{name}: mode"),
-            on_error=self._choice(OnError, rule.get("on_error", "skip"), f"{name}: on_error"),
-            hits=self._examples(examples.get("hits"), f"{name}: examples.hits"),
-            misses=self._examples(examples.get("misses"), f"{name}: examples.misses"),
-            place=_place(when_node or node, self.lines),
+            mode=self._choice(Mode, rule.get("mode", "live"), "mode"),
+            on_error=self._choice(OnError, rule.get("on_error", "skip"), "on_error"),
+            hits=hits,
+            misses=misses,
+            place=_place(_child(node, "when") or node, self.lines),
         )
 
-    def _outcome(self, value: Yaml, name: str) -> tuple[Outcome | None, float]:
+    def _outcome(self, value: Yaml) -> tuple[Outcome | None, float]:
         expected = "approve, review, decline or {add: 0.2}, between -1 and 1"
         if isinstance(value, dict) and set(value) == {"add"}:
             add = value["add"]
@@ -207,50 +211,77 @@ class _Reader:
                 return None, float(add)
         elif isinstance(value, str) and value in set(Outcome):
             return Outcome(value), 0.0
-        self._note(f"{name}: outcome", value, expected)
+        self._note("outcome", value, expected)
         return Outcome.APPROVE, 0.0
 
-    def _reason(self, value: Yaml, name: str) -> tuple[str, str]:
-        reason = self._mapping(value, f"{name}: reason", {"code", "text"})
-        code = self._text(reason.get("code"), f"{name}: reason.code")
+    def _reason(self, value: Yaml) -> tuple[str, str]:
+        reason = self._mapping(value, "reason", {"code", "text"})
+        if not isinstance(value, dict):
+            return "", ""
+        code = self._text(reason.get("code"), "reason.code")
         if code and _ID.fullmatch(code) is None:
-            self._note(f"{name}: reason.code", code, "a lower-case word such as card_busy")
-        return code, self._text(reason.get("text"), f"{name}: reason.text")
+            self._note("reason.code", code, "a lower-case word such as card_busy")
+        return code, self._text(reason.get("text"), "reason.text")
 
-    def _examples(self, value: Yaml, name: str) -> list[Mapping[str, Yaml]]:
+    def _examples(self, value: Yaml) -> tuple[list[Mapping[str, Yaml]], list[Mapping[str, Yaml]]]:
+        examples = self._mapping(value, "examples", {"hits", "misses"})
+        if not isinstance(value, dict):
+            return [], []
+        return self._listed(examples.get("hits"), "examples.hits"), self._listed(
+            examples.get("misses"), "examples.misses"
+        )
+
+    def _listed(self, value: Yaml, path: str) -> list[Mapping[str, Yaml]]:
         if not isinstance(value, list) or not value:
-            self._note(name, value, "a list of at least one example")
+            self._note(path, value, "a list of at least one example")
             return []
-        for example in value:
+        for number, example in enumerate(value):
             if not isinstance(example, dict):
-                self._note(name, example, "{name: value, …}")
+                self._note(f"{path}[{number}]", example, "{name: value, …}")
         return [example for example in value if isinstance(example, dict)]
 
-    def _choice(self, kind: type[_Word], value: Yaml, name: str) -> _Word:
+    def _choice(self, kind: type[_Word], value: Yaml, path: str) -> _Word:
         words = [str(word) for word in kind]
-        if value is False:
-            # YAML reads a plain off as false.
-            value = "off"
-        if value in words:
-            return kind(value)
-        self._note(name, value, " or ".join(words))
+        # YAML reads a plain off as false.
+        word = "off" if value is False else value
+        if word in words:
+            return kind(word)
+        self._note(path, value, " or ".join(words))
         return kind(words[0])
 
-    def _text(self, value: Yaml, name: str) -> str:
+    def _text(self, value: Yaml, path: str) -> str:
         if isinstance(value, str) and value.strip():
             return value
-        self._note(name, value, "a text")
+        self._note(path, value, "a text")
         return ""
 
-    def _mapping(self, value: Yaml, name: str, keys: set[str] | frozenset[str]) -> dict[str, Yaml]:
+    def _mapping(
+        self, value: Yaml, path: str, keys: Collection[str], *, whole: str = ""
+    ) -> dict[str, Yaml]:
         """Return *value* as a mapping with *keys*; what it is not, is noted."""
         if not isinstance(value, dict):
-            self._note(name, value, f"a mapping of {', '.join(sorted(keys))}")
+            self._note(path, value, f"a mapping of {', '.join(sorted(keys))}", whole=whole)
             return {}
-        for key in value.keys() - keys:
-            self._note(name, f"the key {key}", f"one of {', '.join(sorted(keys))}")
+        for key in [key for key in value if key not in keys]:
+            place = self.document.place(self.source, f"{self._path}.{path}.{key}", key=True)
+            found, name = f"the key {show_found(key)}", self._key(path) or whole
+            self.problems.append(Problem(place, name, found, expect_key(key, keys)))
         return {key: value[key] for key in value if key in keys}
 
-    def _note(self, key: str, found: Yaml, expected: str) -> None:
-        shown = "nothing" if found is None else str(found)
-        self.problems.append(Problem(self._where, key, shown[:80], expected))
+    def _key(self, path: str) -> str:
+        """How *path* below the rule that is read is called in problems."""
+        return ": ".join(filter(None, (self._name, path)))
+
+    def _note(self, path: str, found: Yaml, expected: str, *, whole: str = "") -> None:
+        place = self.document.place(self.source, f"{self._path}.{path}")
+        problem = Problem(place, self._key(path) or whole, show_found(found), expected)
+        self.problems.append(problem)
+
+
+_NAMELESS = "?"
+_PLACEHOLDER: dict[str, Yaml] = {
+    "when": "true",
+    "outcome": "approve",
+    "reason": {"code": "none", "text": "none"},
+    "examples": {"hits": [{}], "misses": [{}]},
+}

@@ -78,6 +78,11 @@ def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
         load_plan(tmp_path / "nowhere.yaml", "EUR")
 
 
+def _numbered(lines: list[str], word: str) -> list[tuple[int, str]]:
+    """The first line with *word* and its number from 1."""
+    return [(n, line) for n, line in enumerate(lines, start=1) if word in line][:1]
+
+
 def test_every_mistake_of_a_file_is_reported_at_once() -> None:
     text = """
 version: 2
@@ -100,7 +105,12 @@ features:
         "features[2].windows[1]",
         "features[2].windows[2]",
     ]
-    assert "found 31d, expected a window from 1m to 30d, such as 15m, 1h or 7d" in found[8]
+    lines = text.split("\n")
+    words = "2", "card_number", "{key: merchant_id", "total", "till", "median", "unit", "30s", "31d"
+    at = [(n, line.index(word) + 1) for word in words for n, line in _numbered(lines, word)]
+    at.append((7, lines[6].index("7,") + 1))
+    assert [line.split(": ")[0] for line in found] == [f"f.yaml:{n}:{c}" for n, c in at]
+    assert "found '31d', expected a window from 1m to 30d, such as 15m, 1h or 7d" in found[8]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +127,7 @@ features:
         ("{name: 'c_{window}', entity: card, aggregation: time_since_last}", "features[0].name"),
         (
             "{name: f, entity: card, aggregation: max, windows: [1h], delay: 7d}",
-            "features[0].delay: found 7d, expected none: max cannot be delayed",
+            "features[0].delay: found '7d', expected none: max cannot be delayed",
         ),
         (
             "{name: f, entity: card, aggregation: fraud_rate, windows: [1h], delay: 40d}",
@@ -134,7 +144,7 @@ features:
         ("{name: f, entity: card, aggregation: distinct, windows: [1h]}", "features[0].aggreg"),
         (
             "{name: f, entity: card, aggregation: distinct(card_id), windows: [1h]}",
-            "features[0].aggregation: found distinct(card_id), expected distinct of merchant_id",
+            "features[0].aggregation: found 'distinct(card_id)', expected distinct of merchant_id",
         ),
         ("{name: f, entity: card, aggregation: speed, windows: [1h]}", "features[0].windows"),
         ("{name: f, entity: card, aggregation: first_seen, delay: 7d}", "features[0].delay"),
@@ -146,12 +156,22 @@ features:
 )
 def test_a_feature_that_says_too_little_or_too_much_is_refused(feature: str, expected: str) -> None:
     assert any(
-        line.startswith(f"f.yaml: {expected}") for line in problems_of(with_feature(feature))
+        line.startswith("f.yaml:4:") and line.partition(" ")[2].startswith(expected)
+        for line in problems_of(with_feature(feature))
     )
 
 
+def test_a_misspelt_key_is_told_where_it_stands_with_the_one_that_was_meant() -> None:
+    feature = "{name: c, entity: card, agregation: count, windows: [1h]}"
+    first, second = problems_of(with_feature(feature))
+    assert first.startswith(
+        "f.yaml:4:29: features[0]: found the key 'agregation', expected aggregation? one of"
+    )
+    assert second.startswith("f.yaml:4:5: features[0].aggregation: found nothing, expected one of")
+
+
 def test_a_time_zone_that_does_not_exist_is_refused() -> None:
-    assert "timezone: found Mars/Base" in problems_of("timezone: Mars/Base\n" + SMALL)[0]
+    assert "timezone: found 'Mars/Base'" in problems_of("timezone: Mars/Base\n" + SMALL)[0]
 
 
 def test_an_entity_keeps_what_its_features_need() -> None:
@@ -184,7 +204,9 @@ features:
 
 def test_a_name_that_occurs_twice_is_refused() -> None:
     text = SMALL + "  - {name: amount, field: amount}\n"
-    assert problems_of(text) == ["f.yaml: features: found amount, expected names that occur once"]
+    assert problems_of(text) == [
+        "f.yaml:9:12: features[4].name: found 'amount', expected names that occur once"
+    ]
 
 
 def test_an_entity_nobody_asks_about_is_refused() -> None:

@@ -39,35 +39,52 @@ def test_an_example_does_not_change_the_hash_and_a_text_does() -> None:
     assert one.hash != told.hash
 
 
+ORDER = ("id", "version", "when", "outcome", "reason", "examples", "mode", "on_error", "why", "whn")
+
+
 @pytest.mark.parametrize(
-    ("change", "key"),
+    ("change", "place", "told"),
     [
-        ({"id": "Card-Burst"}, "id"),
-        ({"id": None}, "id"),
-        ({"version": 0}, "rule one: version"),
-        ({"version": True}, "rule one: version"),
-        ({"when": ""}, "rule one: when"),
-        ({"when": 5}, "rule one: when"),
-        ({"outcome": "refuse"}, "rule one: outcome"),
-        ({"outcome": {"add": 2}}, "rule one: outcome"),
-        ({"outcome": {"add": "much"}}, "rule one: outcome"),
-        ({"outcome": {"add": True}}, "rule one: outcome"),
-        ({"outcome": ["decline"]}, "rule one: outcome"),
-        ({"mode": "alive"}, "rule one: mode"),
-        ({"on_error": "ignore"}, "rule one: on_error"),
-        ({"on_error": False}, "rule one: on_error"),
-        ({"reason": {"code": "Bad Code", "text": "x"}}, "rule one: reason.code"),
-        ({"reason": {"code": "good", "text": " "}}, "rule one: reason.text"),
-        ({"examples": {"hits": [], "misses": [{}]}}, "rule one: examples.hits"),
-        ({"examples": {"hits": [{}], "misses": ["f.amount"]}}, "rule one: examples.misses"),
-        ({"why": "x"}, "a rule"),
+        ({"id": "Card-Burst"}, "3:7", "a rule: id: found 'Card-Burst'"),
+        ({"id": None}, "3:7", "a rule: id: found nothing"),
+        ({"version": 0}, "4:12", "rule one: version: found 0"),
+        ({"version": "1"}, "4:12", "rule one: version: found '1', expected a whole number from 1"),
+        ({"version": True}, "4:12", "rule one: version: found true"),
+        ({"when": ""}, "5:9", "rule one: when: found ''"),
+        ({"when": 5}, "5:9", "rule one: when: found 5"),
+        ({"outcome": "refuse"}, "6:12", "rule one: outcome: found 'refuse'"),
+        ({"outcome": {"add": 2}}, "7:5", "rule one: outcome: found {'add': 2}"),
+        ({"outcome": {"add": "much"}}, "7:5", "rule one: outcome: found {'add': 'much'}"),
+        ({"outcome": {"add": True}}, "7:5", "rule one: outcome: found {'add': True}"),
+        ({"outcome": ["decline"]}, "7:3", "rule one: outcome: found ['decline']"),
+        ({"reason": {"code": "Bad Code", "text": "x"}}, "8:11", "rule one: reason.code: found 'Ba"),
+        ({"reason": {"code": "good", "text": " "}}, "9:11", "rule one: reason.text: found ' '"),
+        ({"reason": "because"}, "7:11", "rule one: reason: found 'because', expected a mapping of"),
+        ({"examples": None}, "10:13", "rule one: examples: found nothing, expected a mapping of"),
+        ({"examples": {"hits": [{}]}}, "11:5", "rule one: examples.misses: found nothing"),
+        ({"examples": {"hits": [], "misses": [{}]}}, "11:11", "rule one: examples.hits: found []"),
+        ({"examples": {"hits": [{}], "misses": ["x"]}}, "14:7", "rule one: examples.misses[0]: fo"),
+        ({"mode": "alive"}, "15:9", "rule one: mode: found 'alive', expected live or shadow or"),
+        ({"on_error": "ignore"}, "15:13", "rule one: on_error: found 'ignore'"),
+        ({"on_error": False}, "15:13", "rule one: on_error: found false"),
+        ({"why": "x"}, "15:3", "rule one: found the key 'why', expected one of examples, id"),
+        ({"whn": "x"}, "15:3", "rule one: found the key 'whn', expected when? one of examples"),
     ],
 )
-def test_a_wrong_value_is_told_with_the_rule_and_its_line(
-    change: dict[str, object], key: str
+def test_a_wrong_value_is_told_with_its_rule_at_its_line_and_column(
+    change: dict[str, object], place: str, told: str
 ) -> None:
-    (problem,) = problems_of(a_rule("one", "true") | change)
-    assert (problem.source, problem.key) == ("rules.yaml:3", key)
+    rule = a_rule("one", "true") | change
+    (problem,) = problems_of({key: rule[key] for key in ORDER if key in rule})
+    assert str(problem).startswith(f"rules.yaml:{place}: {told}")
+
+
+def test_a_key_that_is_missing_is_told_once_where_its_rule_begins() -> None:
+    rule = a_rule("one", "true")
+    del rule["examples"], rule["reason"]
+    first, second = problems_of(rule)
+    assert (first.source, first.key) == ("rules.yaml:3:3", "rule one: reason")
+    assert (second.source, second.key) == ("rules.yaml:3:3", "rule one: examples")
 
 
 def test_a_mode_that_yaml_reads_as_a_truth_value_is_understood() -> None:
@@ -84,7 +101,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 def test_an_id_occurs_once() -> None:
     (problem,) = problems_of(a_rule("one", "true"), a_rule("one", "false"))
-    assert (problem.key, problem.expected) == ("rule one", "ids that occur once")
+    assert (problem.key, problem.expected) == ("rule one: id", "ids that occur once")
 
 
 @pytest.mark.parametrize(
