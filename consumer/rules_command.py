@@ -20,13 +20,15 @@ from consumer.rules.accepted import copy_of, encode
 from consumer.rules.compilation import RuleSet
 from consumer.rules.examples import Finding, run_examples
 from consumer.rules.facts import Catalogue, Fact
+from consumer.rules.lint import find_doubts
 from consumer.rules.source import RuleSource
 from consumer.rules.specification import Mode
 from consumer.settings import Settings
 from consumer.warming_view import view_warming, warming_lines
 
 _ACTIONS = {
-    "lint": "check every rule and list, with the line and column of each mistake",
+    "lint": "check every rule and list and run the examples, with the line and column of each "
+    "mistake",
     "test": "run the examples beside each rule",
     "fields": "every name that rules may use, with type, unit and an example",
     "show": "the rules with their versions, modes and outcomes, and which wait for features",
@@ -57,15 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "fields":
         return _say(_fields(source.catalogue), _field_lines(source.catalogue), arguments)
     try:
-        rules = source.load()
         if arguments.action == "test":
-            return _test(source, settings, arguments)
+            return _test(source, arguments)
         if arguments.action == "accept":
-            return _accept(rules, settings, arguments)
+            return _accept(source.load(), settings, arguments)
+        if arguments.action == "lint":
+            return _lint(source, arguments)
+        rules = source.compile()
     except Misconfigured as error:
         return _refuse(error.problems, arguments)
-    if arguments.action == "lint":
-        return _say(_shown(rules), _rule_lines(rules), arguments)
     view = view_warming(settings, plan, rules.rules)
     shown = {**_shown(rules), "warming": asdict(view)}
     return _say(shown, [*_rule_lines(rules), *warming_lines(view)], arguments)
@@ -78,9 +80,16 @@ def _with_rules(settings: Settings, path: str | None) -> Settings:
     return settings.model_copy(update={"rules": settings.rules.model_copy(update={"path": place})})
 
 
-def _test(source: RuleSource, settings: Settings, arguments: argparse.Namespace) -> int:
-    specification, lists = source.read()
-    findings = run_examples(specification, lists, source.catalogue, settings.events.base_currency)
+def _lint(source: RuleSource, arguments: argparse.Namespace) -> int:
+    rules = source.load()
+    doubts = find_doubts(rules.specification, rules.lists, source.catalogue)
+    lines = [*_rule_lines(rules), *(f"warning: {doubt}" for doubt in doubts)]
+    return _say({**_shown(rules), "warnings": _problems(doubts)}, lines, arguments)
+
+
+def _test(source: RuleSource, arguments: argparse.Namespace) -> int:
+    rules = source.compile()
+    findings = run_examples(rules.specification, rules.lists, source.catalogue)
     bad = [finding for finding in findings if not finding.good]
     lines = [_finding_line(finding) for finding in bad]
     lines.append(f"{len(findings) - len(bad)} of {len(findings)} examples are as expected")
@@ -122,13 +131,16 @@ def _finding_line(finding: Finding) -> str:
 
 
 def _refuse(problems: Sequence[Problem], arguments: argparse.Namespace) -> int:
-    shown = [
+    lines = [*map(str, problems), f"{len(problems)} to correct"]
+    _say({"problems": _problems(problems)}, lines, arguments)
+    return 1
+
+
+def _problems(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    return [
         {"place": p.source, "key": p.key, "found": p.found, "expected": p.expected}
         for p in problems
     ]
-    lines = [*map(str, problems), f"{len(problems)} to correct"]
-    _say({"problems": shown}, lines, arguments)
-    return 1
 
 
 def _all_facts(catalogue: Catalogue) -> list[Fact]:

@@ -36,6 +36,17 @@ def a_rule(rule_id: str, when: str, **changes: Any) -> dict[str, Any]:
     return rule | changes
 
 
+def a_tried_rule(rule_id: str, when: str, hit: Any, miss: Any) -> dict[str, Any]:
+    """A rule that does what its examples say, as those that are taken over have to."""
+    return a_rule(rule_id, when, examples={"hits": [hit], "misses": [miss]})
+
+
+LARGE = a_tried_rule("large", "f.amount > 1000.0", {"f.amount": 2000}, {"f.amount": 1})
+EVERY = a_tried_rule("every", "f.amount >= 0.0", {"f.amount": 1}, {"f.amount": -1})
+NEVER = a_tried_rule("never", "f.amount < 0.0", {"f.amount": -1}, {"f.amount": 1})
+LISTED = a_tried_rule("listed", "tx.card_id in lists.blocked", {"lists.blocked": ["card_1"]}, {})
+
+
 def a_specification(*rules: dict[str, Any], mode: str = "live") -> Specification:
     document = {"version": 1, "mode": mode, "rules": list(rules)}
     return parse_rules(yaml.safe_dump(document, sort_keys=False), "rules.yaml")

@@ -20,6 +20,8 @@ Binding = NewType("Binding", object)
 
 _PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
 _STATUS = re.compile(r" \[[A-Z_]+\]$")
+_CODE = re.compile(r"^[A-Z_]+: ")
+_ABSENT = re.compile(r'No value with name "(\w+)" found')
 _OVERLOAD = re.compile(r"'\((?:double, int|int, double)\)'")
 
 
@@ -57,6 +59,16 @@ class Failure:
     """An evaluation that gave no value: a name without one, a division by zero."""
 
     message: str
+
+    @property
+    def reason(self) -> str:
+        """The message without the library's code of it, about names as rules write them."""
+        said = _CODE.sub("", self.message)
+        absent = _ABSENT.search(said)
+        if absent is None:
+            return said
+        name = absent[1].replace("_", ".", 1)
+        return f"{name} is absent there: ask with has({name}) first"
 
 
 class Expression:

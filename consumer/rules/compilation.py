@@ -16,6 +16,7 @@ from consumer.model import Outcome, Ruled, RuleHit
 from consumer.rules.cel import Binding, Expression, Failure, Language, NotCompiled, Type
 from consumer.rules.facts import Case, Catalogue, Reader, Value
 from consumer.rules.lists import Lists
+from consumer.rules.patterns import check_patterns
 from consumer.rules.references import (
     Known,
     Scanned,
@@ -132,6 +133,16 @@ class RuleSet:
             return self._nothing
         return self._result(hits, failed, case.warming)
 
+    def explain(self, case: Case) -> str:
+        """Why the first rule without a value for *case* has none; empty where all have one."""
+        binding = self._language.bind(self._reading.read(case))
+        for group in self._groups:
+            for rule in group.rules:
+                value = rule.expression.evaluate(binding)
+                if isinstance(value, Failure):
+                    return value.reason
+        return ""
+
     def _result(
         self, hits: list[CompiledRule], failed: list[CompiledRule], unready: frozenset[str]
     ) -> Ruled:
@@ -204,6 +215,11 @@ def _compile(rule: Rule, scanned: Scanned, language: Language) -> CompiledRule:
     expression = language.compile(scanned.text)
     if not expression.is_truth:
         raise NotCompiled(1, 1, "an expression that is neither true nor false")
+    check_patterns(rule.when)
+    if not scanned.reads_anything:
+        value = expression.evaluate(language.bind({}))
+        if isinstance(value, Failure):
+            raise NotCompiled(1, 1, f"an expression that never has a value: {value.reason}")
     # As it stands in the sum: two parentheses deeper.
     language.compile(_bit(scanned.text, 0))
     return CompiledRule(
@@ -228,6 +244,12 @@ def _failed_hit(rule: Rule) -> RuleHit | None:
 def _problem(
     specification: Specification, rule: Rule, line: int, column: int, message: str
 ) -> Problem:
+    at, name = place_of(specification, rule, line, column)
+    return Problem(at, name, message, "an expression that is true or false, see 'rules fields'")
+
+
+def place_of(specification: Specification, rule: Rule, line: int, column: int) -> tuple[str, str]:
+    """Where *line* and *column* of a rule's expression are in its file, and its name."""
     place = rule.place
     at = f"{specification.source}:{place.line}"
     name = f"rule {rule.rule_id}"
@@ -236,7 +258,7 @@ def _problem(
         at = f"{specification.source}:{place.line + line - 1}:{place.column + column - 1}"
     else:
         name += f", line {line}, column {column} of when"
-    return Problem(at, name, message, "an expression that is true or false, see 'rules fields'")
+    return at, name
 
 
 def _known(catalogue: Catalogue, lists: Lists) -> Known:

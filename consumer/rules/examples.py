@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from consumer.currency import EXPONENTS
+from consumer.errors import Misconfigured, Problem
 from consumer.model import Kind, Scores, Transaction, TransactionId
 from consumer.rules.cel import Type
 from consumer.rules.compilation import compile_rules
 from consumer.rules.facts import Case, Catalogue
 from consumer.rules.lists import Entry, Lists, build_lists
+from consumer.rules.references import closest
 from consumer.rules.specification import Mode, Rule, Specification
+from consumer.yaml_document import read_yaml
 
 _USUAL = Transaction(
     transaction_id=TransactionId("tx_example"),
@@ -48,9 +51,7 @@ class Finding:
         return self.expected == self.found
 
 
-def run_examples(
-    specification: Specification, lists: Lists, catalogue: Catalogue, base_currency: str
-) -> list[Finding]:
+def run_examples(specification: Specification, lists: Lists, catalogue: Catalogue) -> list[Finding]:
     """
     Run the examples of every rule, by itself and as if it were live.
 
@@ -59,7 +60,7 @@ def run_examples(
     """
     findings = []
     for rule in specification.rules:
-        runner = _Runner(specification, rule, lists, catalogue, base_currency)
+        runner = _Runner(specification, rule, lists, catalogue)
         for kind, examples in (("hits", rule.hits), ("misses", rule.misses)):
             findings += [
                 Finding(rule.rule_id, number, kind, runner.run(example))
@@ -68,13 +69,38 @@ def run_examples(
     return findings
 
 
+def check_examples(specification: Specification, lists: Lists, catalogue: Catalogue) -> None:
+    """Raise Misconfigured with every example that its rule does not bear out, at its place."""
+    bad = [each for each in run_examples(specification, lists, catalogue) if not each.good]
+    if not bad:
+        return
+    document = read_yaml(specification.text, specification.source)
+    places = {rule.rule_id: place for place, rule in enumerate(specification.rules)}
+    raise Misconfigured(
+        [
+            Problem(
+                document.place(
+                    specification.source,
+                    f"rules[{places[each.rule_id]}].examples.{each.expected}[{each.number - 1}]",
+                ),
+                f"rule {each.rule_id}: examples.{each.expected}[{each.number - 1}]",
+                f"that it {each.found}" if each.found in _DONE else each.found,
+                each.expected,
+            )
+            for each in bad
+        ]
+    )
+
+
+_DONE = ("hits", "misses")
+
+
 @dataclass(frozen=True, slots=True)
 class _Runner:
     specification: Specification
     rule: Rule
     lists: Lists
     catalogue: Catalogue
-    base_currency: str
 
     def run(self, example: Mapping[str, object]) -> str:
         """What the rule does on *example*: hits, misses, or a sentence about what is wrong."""
@@ -85,9 +111,10 @@ class _Runner:
             return str(error)
         alone = [replace(self.rule, mode=Mode.LIVE)]
         one = replace(self.specification, rules=alone, mode=Mode.LIVE)
-        ruled = compile_rules(one, lists, self.catalogue).evaluate(case)
+        rules = compile_rules(one, lists, self.catalogue)
+        ruled = rules.evaluate(case)
         if ruled.errors:
-            return "gives no value (a field or score that is absent: ask with has() first)"
+            return f"gives no value: {rules.explain(case)}"
         return "hits" if ruled.live else "misses"
 
     def _case(self, example: Mapping[str, object]) -> Case:
@@ -104,14 +131,21 @@ class _Runner:
             elif root == "scores" and last in scores:
                 scores[last] = _number(name, value)
             elif root != "lists" or last not in self.lists.ends:
-                message = f"names {name}, which does not exist: see 'fraudstream rules fields'"
+                close = closest(str(name), self._names())
+                hint = f"did you mean {close}?" if close else "see 'fraudstream rules fields'"
+                message = f"names {name}, which does not exist: {hint}"
                 raise ValueError(message)
         transaction = self._transaction(changes)
         time_s = int(transaction.event_time.timestamp())
         return Case(transaction, values, Scores(scores["fraud"], scores["anomaly"]), time_s)
 
+    def _names(self) -> list[str]:
+        catalogue = self.catalogue
+        facts = (*catalogue.fields.values(), *catalogue.features, *catalogue.scores)
+        return [fact.name for fact in facts] + [f"lists.{name}" for name in self.lists.ends]
+
     def _transaction(self, changes: dict[str, object]) -> Transaction:
-        currency = str(changes.setdefault("currency", self.base_currency))
+        currency = str(changes.setdefault("currency", self.catalogue.base_currency))
         if currency not in EXPONENTS:
             message = f"tx.currency: {currency} is no ISO 4217 code"
             raise ValueError(message)
@@ -128,7 +162,7 @@ class _Runner:
         return replace(
             _USUAL,
             amount_minor=round(amount * 10 ** EXPONENTS[currency]),
-            base_amount_minor=round(base_amount * 10 ** EXPONENTS[self.base_currency]),
+            base_amount_minor=round(base_amount * 10 ** EXPONENTS[self.catalogue.base_currency]),
             extra=extra,
             **known,
         )

@@ -45,9 +45,10 @@ class Catalogue:
     """
     Every name, and how to read the fields of an event.
 
-    ``features`` are in the order of the vector.
+    ``features`` are in the order of the vector, ``base_currency`` is that of ``tx.base_amount``.
     """
 
+    base_currency: str
     fields: Mapping[str, Fact]
     readers: Mapping[str, Reader]
     features: Sequence[Fact]
@@ -104,7 +105,7 @@ def build_catalogue(
     }
     readers["amount"] = _amount
     readers["base_amount"] = _base_amount(10 ** EXPONENTS[base_currency])
-    return Catalogue(fields, readers, tuple(features), SCORES)
+    return Catalogue(base_currency, fields, readers, tuple(features), SCORES)
 
 
 def _reader(name: str) -> Reader:

@@ -9,8 +9,9 @@ Nothing moves: a replacement is as long as what it replaces, so the places in CE
 are those of the text that a person wrote.
 """
 
+import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 SCORES = ("fraud", "anomaly")
@@ -51,8 +52,9 @@ class Scanned:
     """
     An expression in the words of the compiled language.
 
-    ``fields``, ``features`` and ``scores`` are the names whose values it reads, ``present``
-    the fields and scores it asks for (``tx.country``), ``members`` pairs of list and field.
+    ``fields``, ``features`` and ``scores`` are the names whose values it reads, ``reads`` says
+    at which line and column first (``tx.country``), ``present`` the fields and scores it asks
+    for, ``members`` pairs of list and field.
     """
 
     text: str
@@ -62,6 +64,13 @@ class Scanned:
     present: frozenset[tuple[str, str]]
     members: frozenset[tuple[str, str]]
     mistakes: tuple[Mistake, ...]
+    reads: Mapping[str, tuple[int, int]]
+
+    @property
+    def reads_anything(self) -> bool:
+        """Whether its value can differ from one transaction to another."""
+        names = self.fields | self.features | self.scores | self.present | self.members
+        return bool(names)
 
 
 def value_name(root: str, name: str) -> str:
@@ -93,6 +102,7 @@ class _Scanner:
         self._present: set[tuple[str, str]] = set()
         self._members: set[tuple[str, str]] = set()
         self._mistakes: list[Mistake] = []
+        self._reads: dict[str, tuple[int, int]] = {}
 
     def scan(self) -> Scanned:
         text = _TOKEN.sub(self._replace, self._expression)
@@ -104,6 +114,7 @@ class _Scanner:
             frozenset(self._present),
             frozenset(self._members),
             tuple(self._mistakes),
+            self._reads,
         )
 
     def _replace(self, found: re.Match[str]) -> str:
@@ -126,7 +137,7 @@ class _Scanner:
 
     def _member(self, found: re.Match[str], list_: str, field: str) -> str:
         if list_ not in self._lists:
-            self._note(found, f"lists.{list_}, a list that does not exist", self._lists)
+            self._unknown(found, "lists", list_, "a list", self._lists)
         elif self._check(found, "tx", field):
             self._members.add((list_, field))
         return member_name(list_, field)
@@ -138,20 +149,39 @@ class _Scanner:
             self._note(found, f"lists.{name} elsewhere than in 'tx.FIELD in lists.NAME'")
         elif self._check(found, root, name):
             self._values[root].add(name)
+            place = position(self._expression, found.start())
+            self._reads.setdefault(f"{root}.{name}", place)
         return value_name(root, name or "")
 
     def _check(self, found: re.Match[str], root: str, name: str) -> bool:
         if name in self._names[root]:
             return True
-        self._note(found, f"{root}.{name}, a name that does not exist", self._names[root])
+        self._unknown(found, root, name, "a name", self._names[root])
         return False
 
-    def _note(self, found: re.Match[str], message: str, names: Collection[str] = ()) -> None:
-        before = self._expression[: found.start()]
-        column = found.start() - (before.rfind("\n") + 1) + 1
-        if names and len(names) <= _SHOWN:
+    def _unknown(
+        self, found: re.Match[str], root: str, name: str, kind: str, names: Collection[str]
+    ) -> None:
+        message = f"{root}.{name}, {kind} that does not exist"
+        if close := closest(name, names):
+            message += f" (did you mean {root}.{close}?)"
+        elif names and len(names) <= _SHOWN:
             message += f" (there is {', '.join(sorted(names))})"
-        self._mistakes.append(Mistake(before.count("\n") + 1, column, message))
+        self._note(found, message)
+
+    def _note(self, found: re.Match[str], message: str) -> None:
+        self._mistakes.append(Mistake(*position(self._expression, found.start()), message))
+
+
+def closest(name: str, names: Collection[str]) -> str | None:
+    """The one of *names* that *name* may be a misspelling of."""
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
+
+
+def position(text: str, index: int) -> tuple[int, int]:
+    """Line and column of *index* in *text*, both from 1."""
+    before = text[:index]
+    return before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
 
 
 _SHOWN = 12

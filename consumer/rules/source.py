@@ -8,6 +8,7 @@ from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.ports import Texts
 from consumer.rules.book import RuleBook
 from consumer.rules.compilation import RuleSet, compile_rules
+from consumer.rules.examples import check_examples
 from consumer.rules.facts import Catalogue
 from consumer.rules.keeping import Keeper
 from consumer.rules.lists import SUFFIX, Entry, Lists, build_lists, parse_list
@@ -45,6 +46,7 @@ class RuleSource:
         self._catalogue = catalogue
         self._mode = mode
         self._loaded: tuple[dict[str, str], dict[str, str]] | None = None
+        self._tried: tuple[str, tuple[str, ...]] | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -62,7 +64,7 @@ class RuleSource:
 
     def load(self) -> RuleSet:
         """
-        Read and compile everything.
+        Read and compile everything, and try the examples of each rule.
 
         Raises Misconfigured with every mistake of rules and lists, after which this version
         does not count as changed, and Unavailable.
@@ -75,7 +77,20 @@ class RuleSource:
         except Unavailable:
             self._loaded = None
             raise
-        return compile_rules(specification, lists, self._catalogue, self._mode)
+        rules = compile_rules(specification, lists, self._catalogue, self._mode)
+        self._try_examples(specification, lists)
+        return rules
+
+    def compile(self) -> RuleSet:
+        """Read and compile everything, whatever examples say. Raises as ``load``."""
+        return compile_rules(*self.read(), self._catalogue, self._mode)
+
+    def _try_examples(self, specification: Specification, lists: Lists) -> None:
+        # Examples fill lists themselves, so that a new entry is not a reason to try them again.
+        tried = (specification.text, tuple(sorted(lists.ends)))
+        if tried != self._tried:
+            check_examples(specification, lists, self._catalogue)
+            self._tried = tried
 
     def read(self) -> tuple[Specification, Lists]:
         """Read both without compiling them. Raises Misconfigured and Unavailable."""

@@ -42,7 +42,7 @@ rules:
   when: {when}
   outcome: decline
   reason: {{code: {id}, text: Because.}}
-  examples: {{hits: [{{tx.amount: 1}}], misses: [{{tx.amount: 0}}]}}
+  examples: {{hits: [{{tx.amount: {hit}}}], misses: [{{tx.amount: {miss}}}]}}
 """
 
 
@@ -85,8 +85,10 @@ class Installation:
     def settings(self) -> Settings:
         return load(self.config, self.environment).settings
 
-    def write(self, rule: str, when: str) -> None:
-        (self.folder / "rules.yaml").write_text(RULE.format(id=rule, when=when))
+    def write(self, rule: str, when: str, hit: float = 1, miss: float = 0) -> None:
+        """*hit* and *miss* are the amounts of the rule's examples."""
+        text = RULE.format(id=rule, when=when, hit=hit, miss=miss)
+        (self.folder / "rules.yaml").write_text(text)
 
     @contextmanager
     def worker(self) -> Iterator[RuleBook]:
@@ -137,7 +139,7 @@ def place(
     installation = Installation(folder, server.url)
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
-    installation.write("large", "tx.amount > 1000.0")
+    installation.write("large", "tx.amount > 1000.0", hit=2000)
     return installation
 
 
@@ -155,7 +157,7 @@ def test_a_worker_that_starts_on_broken_rules_goes_on_with_the_last_good_ones(
         (state,) = read_heartbeats(place.settings.supervisor.run_dir)
         assert state.rules.startswith("the last good copy of ")
         assert state.rules.endswith(" by host-1")
-        place.write("small", "tx.amount < 0.5")
+        place.write("small", "tx.amount < 0.5", hit=0, miss=1)
         while place.rules(book) != ["small"]:
             book.turn()
         assert place.count("fraudstream_rules_restored") == 0

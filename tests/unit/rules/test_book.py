@@ -2,8 +2,10 @@
 
 import threading
 
+import pytest
 import yaml
 
+from consumer.errors import Misconfigured
 from consumer.model import Outcome
 from consumer.rules.book import RuleBook
 from consumer.rules.keeping import Keeper
@@ -11,15 +13,21 @@ from consumer.rules.source import RulePoller, RuleSource
 from tests.fakes.accepted_rules import FakeAcceptedRules
 from tests.fakes.clock import FakeClock
 from tests.fakes.texts import FakeTexts
-from tests.rulebook import CATALOGUE, KeptRuleNews, a_book, a_case, a_rule, a_set
+from tests.rulebook import (
+    CATALOGUE,
+    EVERY,
+    LARGE,
+    LISTED,
+    KeptRuleNews,
+    a_book,
+    a_case,
+    a_rule,
+    a_set,
+)
 
 
 def outcomes(book: RuleBook, *amounts: float) -> list[Outcome]:
     return [book.decide(a_case(amount))[0].outcome for amount in amounts]
-
-
-LARGE = a_rule("large", "f.amount > 1000.0")
-EVERY = a_rule("every", "true")
 
 
 def test_a_new_set_takes_over_at_the_next_turn_and_not_before() -> None:
@@ -132,7 +140,7 @@ def test_a_change_of_the_rules_is_taken_over() -> None:
 
 def test_a_change_of_a_list_is_taken_over() -> None:
     place = Place()
-    place.rules.put("rules.yaml", text_of(a_rule("listed", "tx.card_id in lists.blocked")))
+    place.rules.put("rules.yaml", text_of(LISTED))
     place.poll()
     assert outcomes(place.book, 1.0) == [Outcome.DECLINE]
     place.lists.put("blocked.ndjson", "")
@@ -158,6 +166,21 @@ def test_bytes_that_are_no_text_and_rules_that_are_gone_are_refused() -> None:
     place.rules.put("rules.yaml", b"\xff")
     assert place.poll() == ["refused 1"]
     place.rules._numbers.clear()
+    assert place.poll() == ["refused 1"]
+
+
+def test_a_version_whose_examples_fail_is_refused_like_a_broken_one() -> None:
+    place = Place()
+    place.rules.put("rules.yaml", text_of(EVERY, a_rule("wrong", "f.amount > 5.0")))
+    assert place.poll() == ["refused 1"]
+    assert [each.rule.rule_id for each in place.book.active.rules] == ["large"]
+    with pytest.raises(Misconfigured, match="found that it misses, expected hits") as refused:
+        place.source.load()
+    (problem,) = refused.value.problems
+    assert problem.key == "rule wrong: examples.hits[0]"
+    assert problem.source.startswith("rules.yaml:")
+    # Nor does a change of a list let it in.
+    place.lists.put("blocked.ndjson", "")
     assert place.poll() == ["refused 1"]
 
 

@@ -94,6 +94,53 @@ def test_examples_that_fail_are_named(config: Path, capsys: pytest.CaptureFixtur
     assert failed == {"rule": "card_burst", "example": "hits[1]", "found": "misses"}
 
 
+def test_lint_runs_the_examples_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = change_rules(config, "f.card_count_1m >= 8.0", "f.card_count_1m >= 9.0")
+    example = "{f.card_count_1m: 8"
+    lines = path.read_text().splitlines()
+    number = next(number for number, text in enumerate(lines, start=1) if example in text)
+    column = lines[number - 1].index(example) + 1
+    assert run(config, "rules", "lint") == 1
+    out = capsys.readouterr().out
+    told = "rule card_burst: examples.hits[0]: found that it misses, expected hits"
+    assert f"{path}:{number}:{column}: {told}" in out
+
+
+def test_lint_warns_of_names_that_may_be_absent(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "rules", "lint", "--json") == 0
+    assert orjson.loads(capsys.readouterr().out)["warnings"] == []
+    path = config / "rules.yaml"
+    path.write_text(UNASKED)
+    assert run(config, "rules", "lint") == 0
+    out = capsys.readouterr().out
+    warnings = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        (
+            f"warning: {path}:4:31: rule abroad: found scores.fraud, which may be absent, expected "
+            "has(scores.fraud) && … before it, or on_error: review speaks"
+        ),
+        (
+            f"warning: {path}:4:9: rule abroad: found tx.country, which may be absent, expected "
+            "has(tx.country) && … before it, or on_error: review speaks"
+        ),
+    ]
+
+
+UNASKED = """version: 1
+rules:
+- id: abroad
+  when: tx.country != "DE" && scores.fraud > 0.1 && has(tx.channel) && tx.channel == "a"
+  outcome: review
+  on_error: review
+  reason: {code: abroad, text: Abroad.}
+  examples:
+    hits: [{tx.country: BR, scores.fraud: 0.2, tx.channel: a}]
+    misses: [{tx.country: DE, scores.fraud: 0.2, tx.channel: a}]
+"""
+
+
 def test_another_file_can_be_tried_before_it_is_in_force(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -229,10 +229,18 @@ def test_every_mistake_is_told_at_its_line_and_column() -> None:
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        ("tx.contry == 'DE'", "tx.contry, a name that does not exist"),
+        ("tx.contry == 'DE'", "tx.contry, a name that does not exist (did you mean tx.country?)"),
+        ("scores.x > 0.1", "scores.x, a name that does not exist (there is anomaly, fraud)"),
+        ("tx.card_id in lists.bloked", "a list that does not exist (did you mean lists.blocked?)"),
+        ("1 / 0 == 1", "an expression that never has a value: divide by zero"),
+        ("tx.card_id.matches('[')", "invalid regular expression: missing ]: ["),
+        ('matches(tx.card_id, r"a(")', "invalid regular expression: missing ): a("),
         ("has(tx.contry)", "tx.contry, a name that does not exist"),
         ("has(f.amount)", "has() of a feature"),
-        ("scores.frod > 0.1", "scores.frod, a name that does not exist (there is anomaly, fraud)"),
+        (
+            "scores.frod > 0.1",
+            "scores.frod, a name that does not exist (did you mean scores.fraud?)",
+        ),
         ("tx.card_id in lists.nobody", "lists.nobody, a list that does not exist"),
         ("tx.nobody in lists.blocked", "tx.nobody, a name that does not exist"),
         ("'card_1' in lists.blocked", "lists.blocked elsewhere than in"),
@@ -248,6 +256,29 @@ def test_a_name_or_type_that_cannot_be_is_refused_with_a_clear_word(
     with pytest.raises(Misconfigured) as refused:
         compile_rules(a_specification(a_rule("one", when)), some_lists(blocked=[]), CATALOGUE)
     assert message in refused.value.problems[0].found
+
+
+def test_a_bad_pattern_is_told_where_it_stands() -> None:
+    when = "f.amount > 1.0\n  && tx.card_id.matches('[')"
+    text = (
+        f"version: 1\nrules:\n- id: one\n  when: |\n    {when.replace(chr(10), chr(10) + '    ')}"
+    )
+    text += "\n  outcome: review\n  reason: {code: a, text: A.}\n"
+    text += "  examples: {hits: [{}], misses: [{}]}\n"
+    (problem,) = problems_of(text)
+    assert problem.source == f"rules.yaml:6:{5 + 2 + 3 + len('tx.card_id.matches(')}"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "tx.card_id.matches('^card_[0-9]+$')",
+        "tx.card_id != '.matches(\"[\")'",
+        "tx.card_id == 'a' // .matches('[')",
+    ],
+)
+def test_patterns_that_match_and_what_only_looks_like_one_are_fine(when: str) -> None:
+    a_set(a_rule("one", when))
 
 
 def test_a_result_without_rules_names_no_version() -> None:

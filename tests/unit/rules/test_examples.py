@@ -10,7 +10,7 @@ LISTS = some_lists(blocked=["card_1"])
 
 def found(when: str, example: object, **changes: object) -> str:
     rule = a_rule("one", when, examples={"hits": [example], "misses": [{}]}, **changes)
-    first, _ = run_examples(a_specification(rule), LISTS, CATALOGUE, "EUR")
+    first, _ = run_examples(a_specification(rule), LISTS, CATALOGUE)
     return first.found
 
 
@@ -48,7 +48,11 @@ def test_a_rule_in_shadow_or_off_is_tried_like_any_other() -> None:
 
 
 def test_a_rule_without_a_value_neither_hits_nor_misses() -> None:
-    assert found("tx.country == 'DE'", {}).startswith("gives no value")
+    absent = "gives no value: tx.country is absent there: ask with has(tx.country) first"
+    assert found("tx.country == 'DE'", {}) == absent
+    assert found("f.amount == 3.0 && 1 / 0 == 1", {"f.amount": 3}) == (
+        "gives no value: divide by zero"
+    )
     assert found("tx.country == 'DE'", {}, on_error="review").startswith("gives no value")
 
 
@@ -57,6 +61,7 @@ def test_a_rule_without_a_value_neither_hits_nor_misses() -> None:
     [
         ({"f.nothing": 1}, "names f.nothing, which does not exist"),
         ({"tx.nothing": 1}, "names tx.nothing, which does not exist"),
+        ({"f.amont": 1}, "names f.amont, which does not exist: did you mean f.amount?"),
         ({"scores.nothing": 1}, "names scores.nothing, which does not exist"),
         ({"lists.nothing": ["a"]}, "names lists.nothing, which does not exist"),
         ({"lists.blocked": "card_1"}, "lists.blocked: expected a list of values"),

@@ -23,6 +23,10 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.texts import FakeTexts
 from tests.rulebook import (
     CATALOGUE,
+    EVERY,
+    LARGE,
+    LISTED,
+    NEVER,
     KeptRuleNews,
     a_book,
     a_case,
@@ -31,10 +35,6 @@ from tests.rulebook import (
     some_lists,
 )
 
-LARGE = a_rule("large", "f.amount > 1000.0")
-EVERY = a_rule("every", "true")
-LISTED = a_rule("listed", "tx.card_id in lists.blocked")
-NEVER = a_rule("never", "f.amount < 0.0")
 LISTS = some_lists(blocked=["card_1", Entry("card_2", until=NOON)])
 NOW_MS = 1_780_000_000_000
 

@@ -18,7 +18,7 @@ def shipped() -> RuleSource:
 def findings() -> list[Finding]:
     source = shipped()
     specification, lists = source.read()
-    return run_examples(specification, lists, source.catalogue, "EUR")
+    return run_examples(specification, lists, source.catalogue)
 
 
 @pytest.mark.parametrize(
