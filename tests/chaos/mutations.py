@@ -53,7 +53,7 @@ MUTATIONS = (
         "        future = self._parts.sink.publish(documents)\n",
         "        self._parts.sink.publish(documents)\n        self._progress.finish(ticket)\n"
         "        return\n",
-        "processes/kill around the acknowledgement of Firehose",
+        "sinks/the delivery stream is gone, without a spill",
     ),
     Mutation(
         "an error ends the process before kclpy answers OK",
