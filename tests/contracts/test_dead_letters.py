@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 import pytest
-from moto.server import ThreadedMotoServer
 
 from consumer.adapters.aws import client
 from consumer.adapters.s3.letters import S3DeadLetters, letter_key, read_letters
@@ -17,6 +16,7 @@ from consumer.errors import Rejected, Unavailable
 from consumer.model import DeadLetter, Position, ShardId
 from consumer.ports import DeadLetterStore
 from consumer.settings import Aws
+from tests.emulated_s3 import emulated_s3
 from tests.fakes.dead_letters import FakeDeadLetters
 
 if TYPE_CHECKING:
@@ -74,23 +74,8 @@ class InS3:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator["S3Client"]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("NO_PROXY", host)
-        made = client(
-            "s3",
-            Aws(endpoint_url=f"http://{host}:{port}"),
-            connect_timeout_s=5,
-            read_timeout_s=10,
-            max_pool_connections=8,
-        )
-        yield made
-        made.close()
-    server.stop()
+    with emulated_s3() as client:
+        yield client
 
 
 NUMBERS = count()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 import pytest
-from moto.server import ThreadedMotoServer
 
 from consumer.adapters.aws import client
 from consumer.adapters.firehose import (
@@ -26,6 +25,7 @@ from consumer.settings import Aws, Firehose
 from consumer.spill import PROBE_S, Spill
 from tests import firehose_server as server
 from tests.builders import a_transaction, an_assessment, an_origin
+from tests.emulated_s3 import emulated_s3
 from tests.fakes.clock import FakeClock
 from tests.fakes.decision_sink import FakeSink
 from tests.firehose_server import FirehoseServer
@@ -159,23 +159,8 @@ class S3Store:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator["S3Client"]:
-    remote = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    remote.start()
-    host, port = remote.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("NO_PROXY", host)
-        made = client(
-            "s3",
-            Aws(endpoint_url=f"http://{host}:{port}"),
-            connect_timeout_s=5,
-            read_timeout_s=10,
-            max_pool_connections=4,
-        )
-        yield made
-        made.close()
-    remote.stop()
+    with emulated_s3() as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

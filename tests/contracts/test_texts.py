@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-from moto.server import ThreadedMotoServer
 
-from consumer.adapters.aws import client
 from consumer.adapters.files import AUDIT, FileTexts
 from consumer.adapters.s3.texts import S3Texts
 from consumer.errors import Unavailable
 from consumer.ports import Texts
-from consumer.settings import Aws
+from tests.emulated_s3 import emulated_s3
 from tests.fakes.texts import FakeTexts
 
 if TYPE_CHECKING:
@@ -26,21 +24,8 @@ NUMBERS = count()
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator["S3Client"]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("NO_PROXY", host)
-        yield client(
-            "s3",
-            Aws(endpoint_url=f"http://{host}:{port}"),
-            connect_timeout_s=5,
-            read_timeout_s=10,
-            max_pool_connections=2,
-        )
-    server.stop()
+    with emulated_s3() as client:
+        yield client
 
 
 @pytest.fixture

@@ -8,16 +8,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from moto.server import ThreadedMotoServer
 
-from consumer.adapters.aws import client
 from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters, letter_key, read_letters
 from consumer.errors import Unavailable
 from consumer.letters import Filed, Filter, Mark, State, Unreadable
 from consumer.model import DeadLetter, Position
-from consumer.settings import Aws
 from tests.builders import SHARD
+from tests.emulated_s3 import emulated_s3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,23 +28,8 @@ MARK = Mark(State.SENDING, 1_790_000_000_123, "ops@host", "engine", changed=True
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator["S3Client"]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("NO_PROXY", host)
-        made = client(
-            "s3",
-            Aws(endpoint_url=f"http://{host}:{port}"),
-            connect_timeout_s=5,
-            read_timeout_s=10,
-            max_pool_connections=8,
-        )
-        yield made
-        made.close()
-    server.stop()
+    with emulated_s3() as client:
+        yield client
 
 
 @pytest.fixture
