@@ -2,17 +2,21 @@
 
 import argparse
 import getpass
+import re
 import socket
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
 from consumer import configuration
-from consumer.errors import Misconfigured, Problem
-from consumer.outside import build_lists_texts
+from consumer.errors import Misconfigured, Problem, Unavailable
+from consumer.features.specification import load_plan
+from consumer.masking import mask_text
+from consumer.outside import build_lists_texts, build_rule_source
 from consumer.pan import PanGuard
 from consumer.ports import Texts
+from consumer.rules.list_values import fields_in, objection
 from consumer.rules.lists import (
     SUFFIX,
     Entry,
@@ -23,6 +27,12 @@ from consumer.rules.lists import (
     remove_value,
 )
 from consumer.rules.source import read_lists
+from consumer.settings import Settings
+from consumer.yaml_document import show_found
+
+_UNTIL = "a day (2026-12-31), a time (2026-12-31T18:00:00Z) or a while from now (12h, 30d)"
+_WHILE = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the list: blocked_cards")
     parser.add_argument("value", nargs="?", metavar="VALUE", help="such as a card_id")
     parser.add_argument(
-        "--until", type=parse_until, metavar="TIME", help="add: when it stops counting (UTC)"
+        "--until",
+        type=parse_until,
+        metavar="TIME",
+        help=f"add: when it stops counting (UTC): {_UNTIL}",
     )
-    parser.add_argument("--reason", metavar="TEXT", help="add, remove: why; kept in the audit")
+    parser.add_argument(
+        "--reason", metavar="TEXT", help="add, remove: why; has to be given, kept in the audit"
+    )
     parser.add_argument("--create", action="store_true", help="add: begin a list of that name")
-    parser.add_argument("--json", action="store_true", help="show: an entry a line, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="an entry, a list or what was done a line, as JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,24 +66,69 @@ def run(arguments: argparse.Namespace) -> int:
     texts = build_lists_texts(settings)
     if arguments.action == "show":
         return _show(texts, arguments)
-    if arguments.name is None or arguments.value is None:
-        expected = f"fraudstream lists {arguments.action} NAME VALUE"
-        raise Misconfigured([Problem("arguments", arguments.action, "one word too few", expected)])
+    _check_arguments(arguments)
     # Where card numbers are hashed a list holds their tokens, as events do.
-    value = PanGuard.of(settings.events).token(arguments.value)
+    guard = PanGuard.of(settings.events)
+    value = guard.token(arguments.value)
     change = Change(texts, who=f"{getpass.getuser()}@{socket.gethostname()}", now=_now())
     if arguments.action == "remove":
         removed = change.remove(arguments.name, value, arguments.reason)
         return _tell("removed" if removed else "not there", arguments, found=removed)
+    if not guard.is_token(value):
+        _check_form(value, arguments.name, settings)
     entry = Entry(value, arguments.until, arguments.reason)
-    added = change.add(arguments.name, entry, create=arguments.create)
-    return _tell("added" if added else "no such list (--create begins one)", arguments, found=added)
+    done = change.add(arguments.name, entry, create=arguments.create)
+    words = done or "no such list (--create begins one)"
+    return _tell(words, arguments, found=done is not None)
+
+
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise Misconfigured for what is missing, and for an end that is over."""
+    action, problems = arguments.action, []
+    if arguments.name is None or arguments.value is None:
+        expected = f"fraudstream lists {action} NAME VALUE"
+        problems.append(Problem("arguments", action, "one word too few", expected))
+    if not (arguments.reason or "").strip():
+        expected = "why, for whoever asks later: --reason 'reported stolen'"
+        problems.append(Problem("arguments", "--reason", "nothing", expected))
+    if action == "add" and arguments.until is not None and arguments.until <= _now():
+        found = f"{arguments.until:%Y-%m-%dT%H:%M:%SZ}, which is over"
+        problems.append(Problem("arguments", "--until", found, f"a time to come: {_UNTIL}"))
+    if problems:
+        raise Misconfigured(problems)
+
+
+def _check_form(value: str, name: str, settings: Settings) -> None:
+    """Raise Misconfigured for a value that no event can have where rules use the list."""
+    try:
+        plan = load_plan(settings.features.path, settings.events.base_currency)
+        source = build_rule_source(settings, plan)
+        specification, lists = source.read()
+    except (Misconfigured, Unavailable):
+        # A card is blocked all the same when somebody else broke the rules.
+        sys.stderr.write("the rules cannot be read: the form of the value was not checked\n")
+        return
+    fields = fields_in(name, specification, lists, source.catalogue)
+    expected = objection(value, fields, settings.events)
+    if expected is not None:
+        found = show_found(mask_text(value))
+        raise Misconfigured([Problem("arguments", f"a value of {name}", found, expected)])
 
 
 def parse_until(text: str) -> datetime:
-    """A day (from its beginning) or a time; UTC where it names no zone. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """
+    A day (from its beginning), a time or a while from now; UTC where it names no zone.
+
+    Raises ArgumentTypeError with the forms it takes.
+    """
+    try:
+        if (found := _WHILE.fullmatch(text)) is not None:
+            return _now() + timedelta(**{_UNITS[found[2]]: int(found[1])})
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        message = f"found {text!r}, expected {_UNTIL}"
+        raise argparse.ArgumentTypeError(message) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Change:
@@ -77,23 +139,24 @@ class Change:
         self._who = who
         self._now = now
 
-    def add(self, name: str, entry: Entry, *, create: bool) -> bool:
+    def add(self, name: str, entry: Entry, *, create: bool) -> str | None:
         """
         Put *entry* on list *name*, in the place of an earlier one of its value.
 
-        False where there is no such list and it is not to be begun.
+        Returns ``added`` or ``replaced``; None where there is no such list and it is not
+        to be begun.
         """
         text = f"{name}{SUFFIX}"
         version = self._texts.versions().get(text)
         if version is None and not create:
-            return False
+            return None
         self._check(name, entry)
         data = b"" if version is None else self._texts.read(text)
-        parse_list(name, data, text)
+        before = parse_list(name, data, text)
         written = Entry(entry.value, entry.until, entry.reason, self._who, self._now)
         audit = self._audit("add", name, entry.value, entry.reason, entry.until)
         self._texts.change(text, add_entry(data, written), version, audit)
-        return True
+        return "replaced" if entry.value in before else "added"
 
     def remove(self, name: str, value: str, reason: str | None) -> bool:
         """Take *value* off list *name*; False where it is not on it."""
@@ -142,7 +205,11 @@ def _show(texts: Texts, arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         for name, entries in lists.items():
             active = sum(entry.counts(_now()) for entry in entries.values())
-            sys.stdout.write(f"{name}  {active} active, {len(entries) - active} ended\n")
+            ended = len(entries) - active
+            if arguments.json:
+                _say_json({"list": name, "active": active, "ended": ended})
+            else:
+                sys.stdout.write(f"{name}  {active} active, {ended} ended\n")
         return 0
     entries = lists.get(arguments.name, {})
     shown = [e for e in entries.values() if arguments.value in (None, e.value)]
@@ -170,7 +237,15 @@ def _line(name: str, entry: Entry, *, as_json: bool) -> str:
     return f"{entry.value}  {until}{ended}{entry.reason or ''}".rstrip() + "\n"
 
 
+def _say_json(shown: object) -> None:
+    sys.stdout.write(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE).decode())
+
+
 def _tell(word: str, arguments: argparse.Namespace, *, found: bool) -> int:
+    if arguments.json:
+        shown = {"list": arguments.name, "value": arguments.value and mask_text(arguments.value)}
+        _say_json({**shown, "done": found, "what": word})
+        return 0 if found else 1
     name = " ".join(filter(None, (arguments.name, arguments.value)))
     (sys.stdout if found else sys.stderr).write(f"{name}: {word}\n")
     return 0 if found else 1

@@ -162,35 +162,74 @@ def test_fields_name_everything_that_a_rule_may_use(
     assert fields["scores.fraud"]["type"] == "number"
 
 
+def add(config: Path, *words: str) -> int:
+    return run(config, "lists", "add", *words, "--reason", "stolen")
+
+
 def test_a_value_is_added_shown_and_removed(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    end = ("--until", "2999-12-31", "--reason", "stolen")
-    assert run(config, "lists", "add", "blocked_cards", "card_1", *end) == 0
-    assert run(config, "lists", "add", "blocked_cards", "card_2", "--until", "2001-01-01") == 0
-    assert run(config, "lists", "add", "blocked_cards", "card_3") == 0
+    path = config / "lists" / "blocked_cards.ndjson"
+    path.write_text('{"value": "card_2", "until": "2001-01-01T00:00:00Z"}\n')
+    assert add(config, "blocked_cards", "card_1", "--until", "2999-12-31") == 0
+    assert add(config, "blocked_cards", "card_3") == 0
+    assert add(config, "blocked_cards", "card_3") == 0
+    assert capsys.readouterr().out == (
+        "blocked_cards card_1: added\nblocked_cards card_3: added\nblocked_cards card_3: replaced\n"
+    )
     assert run(config, "lists", "show") == 0
     assert "blocked_cards  2 active, 1 ended\n" in capsys.readouterr().out
     assert run(config, "lists", "show", "blocked_cards") == 0
     assert capsys.readouterr().out == (
-        "card_1  until 2999-12-31 00:00 stolen\ncard_2  until 2001-01-01 00:00 (ended)\ncard_3\n"
+        "card_2  until 2001-01-01 00:00 (ended)\n"
+        "card_1  until 2999-12-31 00:00 stolen\ncard_3  stolen\n"
     )
     assert run(config, "lists", "remove", "blocked_cards", "card_1", "--reason", "found") == 0
     assert run(config, "lists", "show", "blocked_cards", "card_1") == 1
     assert capsys.readouterr().err == "blocked_cards card_1: not there\n"
     audit = [orjson.loads(x) for x in (config / "lists" / "audit.ndjson").read_bytes().splitlines()]
-    assert [(line["action"], line["value"]) for line in audit] == [
-        ("add", "card_1"),
-        ("add", "card_2"),
-        ("add", "card_3"),
-        ("remove", "card_1"),
+    assert [(line["action"], line["value"], line["reason"]) for line in audit] == [
+        ("add", "card_1", "stolen"),
+        ("add", "card_3", "stolen"),
+        ("add", "card_3", "stolen"),
+        ("remove", "card_1", "found"),
     ]
+
+
+def test_all_that_lists_do_is_told_as_json(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert add(config, "blocked_cards", "card_1", "--json") == 0
+    added = {"list": "blocked_cards", "value": "card_1", "done": True, "what": "added"}
+    assert orjson.loads(capsys.readouterr().out) == added
+    assert run(config, "lists", "show", "--json") == 0
+    shown = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"list": "blocked_cards", "active": 1, "ended": 0} in shown
+    assert len(shown) == len(list((config / "lists").glob("*.ndjson"))) - 1
+    assert run(config, "lists", "show", "nowhere", "--json") == 1
+    assert orjson.loads(capsys.readouterr().out)["what"] == "not there"
+
+
+def test_a_card_is_blocked_while_the_rules_are_broken(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config / "rules.yaml").write_text("rules: [")
+    assert add(config, "blocked_cards", "card_1") == 0
+    assert "the form of the value was not checked" in capsys.readouterr().err
+
+
+def test_an_end_that_cannot_be_read_is_told_with_its_forms(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        add(config, "blocked_cards", "card_1", "--until", "tomorrow")
+    assert "found 'tomorrow', expected a day (2026-12-31), a time" in capsys.readouterr().err
 
 
 def test_an_entry_as_json_says_who_added_it(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(config, "lists", "add", "blocked_cards", "card_1") == 0
+    assert add(config, "blocked_cards", "card_1") == 0
     capsys.readouterr()
     assert run(config, "lists", "show", "blocked_cards", "card_1", "--json") == 0
     entry = orjson.loads(capsys.readouterr().out)
@@ -198,13 +237,21 @@ def test_an_entry_as_json_says_who_added_it(
     assert "@" in entry["by"]
 
 
+WHY = ("--reason", "stolen")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (("add", "blocked_cards"), 2, "one word too few"),
-        (("add", "blocked_cards", "4111111111111111"), 2, "a card number"),
-        (("add", "bloked_cards", "card_1"), 1, "no such list"),
-        (("remove", "blocked_cards", "card_1"), 1, "not there"),
+        (("add", "blocked_cards", "card_1"), 2, "--reason: found nothing, expected why"),
+        (("add", "blocked_cards", "card_1", "--reason", " "), 2, "--reason: found nothing"),
+        (("remove", "blocked_cards", "card_1"), 2, "--reason: found nothing, expected why"),
+        (("add", "blocked_cards", "4111111111111111", *WHY), 2, "a card number"),
+        (("add", "blocked_countries", "germany", *WHY), 2, "two upper-case letters, such as DE"),
+        (("add", "blocked_cards", "c", *WHY, "--until", "2020-01-01"), 2, "Z, which is over"),
+        (("add", "bloked_cards", "card_1", *WHY), 1, "no such list"),
+        (("remove", "blocked_cards", "card_1", *WHY), 1, "not there"),
         (("show", "bloked_cards"), 1, "not there"),
     ],
 )

@@ -1,14 +1,18 @@
 """Named lists: lines, ends, and changes that somebody answers for."""
 
-from datetime import UTC, datetime
+import argparse
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
 from consumer.errors import Misconfigured, Unavailable
 from consumer.lists_command import Change, parse_until
+from consumer.rules.list_values import fields_in, objection
 from consumer.rules.lists import Entry, add_entry, build_lists, parse_list, remove_value
+from consumer.settings import Events
 from tests.fakes.texts import FakeTexts
+from tests.rulebook import CATALOGUE, a_rule, a_specification, some_lists
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 END = datetime(2026, 12, 31, tzinfo=UTC)
@@ -143,6 +147,65 @@ def test_a_list_that_changed_meanwhile_is_not_overwritten() -> None:
 
     with pytest.raises(Unavailable, match="changed meanwhile"):
         a_change(Racing("lists", l__ndjson="")).add("l", Entry("a"), create=False)
+
+
+def test_an_entry_of_a_value_that_is_there_replaces_it_and_says_so() -> None:
+    texts = FakeTexts("lists", blocked__ndjson="")
+    change = a_change(texts)
+    assert change.add("blocked", Entry("card_1"), create=False) == "added"
+    assert change.add("blocked", Entry("card_1", END), create=False) == "replaced"
+
+
+def test_a_while_counts_from_now() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert timedelta(0) <= parse_until("30d") - before - timedelta(days=30) < timedelta(hours=1)
+    assert timedelta(0) <= parse_until("12h") - before - timedelta(hours=12) < timedelta(hours=1)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "30 days", "0d", "99999w9", "", "99999w" * 2])
+def test_another_end_is_refused_with_the_forms_it_may_have(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"a day \(2026-12-31\).*30d\)"):
+        parse_until(text)
+
+
+RULES = a_specification(
+    a_rule("countries", "tx.country in lists.places"),
+    a_rule("cards", "tx.card_id in lists.ids || tx.device_id in lists.ids"),
+    a_rule("types", "tx.merchant_category in lists.kinds || tx.currency in lists.money"),
+    a_rule("addresses", "tx.ip_address in lists.hosts || tx.channel in lists.words"),
+    a_rule("free", "has(tx.loyalty) && tx.loyalty in lists.levels"),
+)
+EMPTY = some_lists(places=[], ids=[], kinds=[], money=[], hosts=[], words=[], levels=[], unused=[])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("places", "DE", None),
+        ("places", "germany", "tx.country: two upper-case letters, such as DE"),
+        ("places", "de", "tx.country: two upper-case letters, such as DE"),
+        ("ids", "card_1", None),
+        ("ids", "card 1", "tx.card_id: an identifier that matches"),
+        ("kinds", "5411", None),
+        ("kinds", "groceries", "tx.merchant_category: four digits, such as 5411"),
+        ("money", "EUR", None),
+        ("money", "euro", "tx.currency: an ISO 4217 code, such as EUR"),
+        ("hosts", "203.0.113.7", None),
+        ("hosts", "2001:db8::1", None),
+        ("hosts", "2001:DB8:0::1", "tx.ip_address: 2001:db8::1"),
+        ("hosts", "router", "tx.ip_address: an address, as 203.0.113.7"),
+        ("words", "ecommerce", None),
+        ("words", "by phone", "tx.channel: one word, such as ecommerce"),
+        ("levels", "any thing", None),
+        ("unused", "any thing", None),
+    ],
+)
+def test_a_value_has_the_form_of_the_fields_that_rules_look_up_in_the_list(
+    name: str, value: str, expected: str | None
+) -> None:
+    fields = fields_in(name, RULES, EMPTY, CATALOGUE)
+    said = objection(value, fields, Events())
+    assert (said is None) if expected is None else (said or "").startswith(expected)
 
 
 def test_a_day_ends_at_its_beginning_in_utc() -> None:
