@@ -193,7 +193,9 @@ def main(
             return EX_OK
         return int(importlib.import_module(commands[arguments.command].module).run(arguments))
     except Misconfigured as error:
-        return _fail(EX_MISCONFIGURED, "cannot start:", *(str(p) for p in error.problems))
+        arguments_only = all(problem.source == "arguments" for problem in error.problems)
+        head = "wrong arguments:" if arguments_only else "cannot start:"
+        return _fail(EX_MISCONFIGURED, head, *(str(p) for p in error.problems))
     except Unavailable as error:
         return _fail(EX_UNAVAILABLE, str(error))
     except KeyboardInterrupt:

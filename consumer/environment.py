@@ -17,6 +17,9 @@ from consumer.errors import Problem
 from consumer.settings import Settings
 from consumer.settings_schema import PREFIX, SEPARATOR, all_keys
 
+# All begin alike, so that names that have nothing else in common are alike by half.
+_LIKENESS = 0.8
+
 OTHER_VARIABLES = frozenset({"FRAUDSTREAM_DATA"})
 """Variables with the prefix that are no settings: measuring data of tests and benchmarks."""
 
@@ -58,7 +61,13 @@ def read_environment(environment: Mapping[str, str]) -> tuple[Mapping[str, objec
     return _Source(variables)(), problems
 
 
+_OPTIONS = {f"{PREFIX}CONFIG": "the option --config PATH of each command"}
+"""What is no setting, though one may well look for it here."""
+
+
 def _unknown(name: str, known: list[str]) -> Problem:
-    close = difflib.get_close_matches(name, known, n=1)
+    if name in _OPTIONS:
+        return Problem("environment", name, "a variable that names no setting", _OPTIONS[name])
+    close = difflib.get_close_matches(name, known, n=1, cutoff=_LIKENESS)
     expected = f"{close[0]}?" if close else f"{PREFIX}<section>{SEPARATOR}<key>"
     return Problem("environment", name, "a variable that names no setting", expected)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 
 import orjson
 
@@ -21,6 +22,7 @@ from consumer.evidence import (
     printable,
     windows_of,
 )
+from consumer.features.plan import ENTITY_FIELDS
 from consumer.inspection import open_search
 from consumer.masking import is_card_number
 from consumer.model import TransactionId
@@ -68,9 +70,11 @@ def render(evidence: Evidence) -> Iterator[str]:
     outcome = known.decision.outcome.upper()
     yield f"{printable(known.transaction_id)}: {outcome}"
     yield from (_INDENT + line for line in _pairs(_verdict(evidence)))
-    yield from _section("explanation", _explanation(known.explanation))
+    title = "explanation (log-odds: above zero towards fraud)"
+    yield from _section(title, _explanation(known.explanation))
     yield from _section("transaction", _pairs(known.transaction))
-    yield from _section("features", _feature_lines(known.features))
+    absent = _absent_entities(known.features, known.transaction)
+    yield from _section("features", chain(absent, _feature_lines(known.features)))
     yield from _section("timings", _pairs(_timings(evidence)))
     yield from _section("versions", _pairs(_versions(evidence)))
     yield from _section("further", _pairs(_flat(_rest(evidence))))
@@ -186,6 +190,18 @@ def _feature_lines(features: Mapping[str, float | None]) -> Iterator[str]:
         width = max(len(row) for row in rows)
         yield from plain_lines([(*row, *[""] * (width - len(row))) for row in rows])
     yield from _pairs(other_features(features))
+
+
+def _absent_entities(
+    features: Mapping[str, float | None], transaction: Mapping[str, object]
+) -> Iterator[str]:
+    """Name what the event does not: its features are 0, which else would read as brand new."""
+    for field in ENTITY_FIELDS:
+        entity = field.removesuffix("_id")
+        if transaction.get(field) is None and any(
+            name.startswith(f"{entity}_") for name in features
+        ):
+            yield f"the event has no {field}: the features {entity}_… are 0 for that"
 
 
 def _timings(evidence: Evidence) -> dict[str, object]:

@@ -123,6 +123,8 @@ def test_objects_have_their_audit_below_and_it_is_no_text(s3: "S3Client", bucket
 
 def test_a_bucket_that_is_gone_is_unavailable(s3: "S3Client") -> None:
     texts = S3Texts(s3, "nowhere", "lists/", SUFFIX)
-    for ask in (texts.versions, lambda: texts.read("a.ndjson")):
-        with pytest.raises(Unavailable, match="NoSuchBucket"):
+    remedy = r"\(no such bucket in this account and region\): NoSuchBucket$"
+    asked = (("lists", texts.versions), ("lists/a.ndjson", lambda: texts.read("a.ndjson")))
+    for place, ask in asked:
+        with pytest.raises(Unavailable, match=rf" s3://nowhere/{place} {remedy}"):
             ask()

@@ -228,6 +228,18 @@ def test_variables_of_others_and_of_the_tests_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("FRAUDSTREAM_CONFIG", "the option --config PATH of each command"),
+        ("FRAUDSTREAM_NONSENSE", "FRAUDSTREAM_<section>__<key>"),
+    ],
+)
+def test_a_variable_that_is_like_no_setting_gets_no_odd_hint(name: str, expected: str) -> None:
+    (problem,) = problems_of(None, {name: "x"})
+    assert (problem.key, problem.expected) == (name, expected)
+
+
+@pytest.mark.parametrize(
     ("environment", "key"),
     [
         ({"REDIS__URL": "http://:hunter2@cache"}, "redis.url"),

@@ -123,11 +123,27 @@ def test_rules_and_the_explanation_are_told() -> None:
         "rules velocity@3",
         "in shadow travel@1",
         "rules without value broken",
+        "explanation (log-odds: above zero towards fraud)",
         "+1.25 card_count_1h = 3.0",
         "rules abc123",
         "lists def456",
     ):
         assert part in text, part
+
+
+def test_zeros_of_an_entity_that_the_event_does_not_name_are_told_apart() -> None:
+    known = orjson.loads(a_document())
+    features = {"device_age_seconds": 0.0, "merchant_count_1h": 1.0}
+
+    def lines(**fields: str) -> str:
+        transaction = {**known["transaction"], **fields}
+        document = a_document(features=features, transaction=transaction)
+        return "\n".join(render(decode_evidence(document)))
+
+    told = "the event has no device_id: the features device_… are 0 for that"
+    assert told in lines()
+    assert "has no merchant_id" not in lines()
+    assert told not in lines(device_id="device_1")
 
 
 def test_a_second_assessment_is_told_beside_the_decision() -> None:

@@ -89,7 +89,7 @@ class S3LetterBox:
 
     def _folders(self, wanted: Filter) -> list[str]:
         """The folders of the days that *wanted* speaks of, oldest first."""
-        with translated("list_objects_v2"):
+        with translated("list_objects_v2", self._bucket, self._prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}dt=", Delimiter="/"
             )
@@ -124,7 +124,7 @@ class S3LetterBox:
         return [self._with_mark(each, mark) if mark in marks else each for each, mark in named]
 
     def _with_mark(self, filed: Filed, key: str) -> Found:
-        with translated("get_object"):
+        with translated("get_object", self._bucket, key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             body = answer["Body"].read()
         try:
@@ -139,7 +139,7 @@ class S3LetterBox:
         condition: Mapping[str, str] = (
             {"IfNoneMatch": "*"} if filed.version is None else {"IfMatch": filed.version}
         )
-        with translated("put_object"):
+        with translated("put_object", self._bucket, _mark_key(folder, filed.letter.letter_id)):
             return self._client.put_object(
                 Bucket=self._bucket,
                 Key=_mark_key(folder, filed.letter.letter_id),

@@ -59,7 +59,7 @@ class S3DeadLetters:
     def _put(self, letter: DeadLetter) -> None:
         # No time and no name in the gzip header: the same letter is the same bytes.
         body = gzip.compress(_line(letter), compresslevel=6, mtime=0)
-        with translated("put_object"):
+        with translated("put_object", self._bucket, self._prefix):
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=letter_key(self._prefix, letter),

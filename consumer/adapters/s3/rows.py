@@ -30,7 +30,7 @@ class S3Rows:
 
     def put(self, rows: bytes) -> None:
         """Store *rows* as one object. Raises Unavailable."""
-        with translated("put_object"):
+        with translated("put_object", self._bucket, self._prefix):
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=rows_key(self._prefix, rows),

@@ -31,7 +31,7 @@ class S3Texts:
     def versions(self) -> dict[str, str]:
         """Return name → ETag. Raises Unavailable."""
         found = {}
-        with translated("list_objects_v2"):
+        with translated("list_objects_v2", self._bucket, self._prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix
             )
@@ -58,7 +58,7 @@ class S3Texts:
         The line *audit* is stored first: one too many is better than a change nobody answers
         for. Raises Unavailable.
         """
-        with translated("put_object"):
+        with translated("put_object", self._bucket, self._prefix + name):
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}audit/{time.time_ns()}.json",

@@ -36,12 +36,15 @@ def shown(title: str, total: float, out: TextIO | None = None) -> Iterator[Repor
 
 
 def _lines(title: str, total: float, out: TextIO) -> Report:
+    """*total* may be passed: duplicates and malformed records come on top of it."""
     last_s = time.monotonic()
 
     def report(done: float, note: str) -> None:
         nonlocal last_s
         if done >= total or time.monotonic() - last_s >= _LINE_EVERY_S:
             last_s = time.monotonic()
-            print(f"{title}: {done:,.0f} of {total:,.0f}  {note}".rstrip(), file=out, flush=True)
+            more = f" and {done - total:,.0f} more" if done > total else ""
+            text = f"{title}: {min(done, total):,.0f} of {total:,.0f}{more}  {note}"
+            print(text.rstrip(), file=out, flush=True)
 
     return report

@@ -67,3 +67,10 @@ def test_progress_is_a_line_where_there_is_no_terminal() -> None:
         report(10, "10/s")
         report(100, "50/s")
     assert out.getvalue() == "records: 100 of 100  50/s\n"
+
+
+def test_what_comes_on_top_of_the_total_is_told_apart() -> None:
+    out = io.StringIO()
+    with shown("sent", 3_000, out) as report:
+        report(3_051, "2,990 decided")
+    assert out.getvalue() == "sent: 3,000 of 3,000 and 51 more  2,990 decided\n"
