@@ -1,7 +1,7 @@
 """The examples beside each rule, run: what it is to hit, and what it is to leave alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from consumer.currency import EXPONENTS
 from consumer.errors import Misconfigured, Problem
 from consumer.model import Kind, Scores, Transaction, TransactionId
 from consumer.rules.cel import Type
-from consumer.rules.compilation import compile_rules
+from consumer.rules.compilation import RuleSet, compile_rules
 from consumer.rules.facts import Case, Catalogue
 from consumer.rules.lists import Entry, Lists, build_lists
 from consumer.rules.references import closest
@@ -101,6 +101,7 @@ class _Runner:
     rule: Rule
     lists: Lists
     catalogue: Catalogue
+    compiled: dict[str, RuleSet] = field(default_factory=dict)
 
     def run(self, example: Mapping[str, object]) -> str:
         """What the rule does on *example*: hits, misses, or a sentence about what is wrong."""
@@ -109,13 +110,19 @@ class _Runner:
             lists = self._example_lists(example)
         except ValueError as error:
             return str(error)
-        alone = [replace(self.rule, mode=Mode.LIVE)]
-        one = replace(self.specification, rules=alone, mode=Mode.LIVE)
-        rules = compile_rules(one, lists, self.catalogue)
+        rules = self._compile(lists)
         ruled = rules.evaluate(case)
         if ruled.errors:
             return f"gives no value: {rules.explain(case)}"
         return "hits" if ruled.live else "misses"
+
+    def _compile(self, lists: Lists) -> RuleSet:
+        """The rule alone and live, once for the examples that fill no list."""
+        if lists.hash not in self.compiled:
+            alone = [replace(self.rule, mode=Mode.LIVE)]
+            one = replace(self.specification, rules=alone, mode=Mode.LIVE)
+            self.compiled[lists.hash] = compile_rules(one, lists, self.catalogue)
+        return self.compiled[lists.hash]
 
     def _case(self, example: Mapping[str, object]) -> Case:
         places = {fact.name: place for place, fact in enumerate(self.catalogue.features)}
