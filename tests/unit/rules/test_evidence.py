@@ -1,5 +1,6 @@
 """What rules leave behind: in the document, its row, and the metrics."""
 
+import threading
 from pathlib import Path
 
 import orjson
@@ -131,3 +132,22 @@ def test_what_a_worker_decides_by_is_in_its_heartbeat_until_it_is_the_files_agai
     assert note() == f"the version before: {every.specification.hash[:16]} tripped"
     telemetry.rules_active(a_set())
     assert note() == ""
+
+
+def test_two_threads_may_tell_the_heartbeat_at_once(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    problems = [Problem("rules.yaml:3:1", "rule a", "x", "y")]
+
+    def refuse() -> None:
+        for _ in range(500):
+            told.telemetry.rules_refused(problems)
+            told.telemetry.rules_usable()
+
+    looking = threading.Thread(target=refuse)
+    looking.start()
+    while looking.is_alive():
+        told.telemetry.stage("decode")
+        (state,) = read_heartbeats(tmp_path)
+        assert state.stage == "decode"
+    looking.join()
+    assert read_heartbeats(tmp_path)[0].rules == ""
