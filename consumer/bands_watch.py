@@ -3,9 +3,11 @@ Whose bands are in force: those of the model that is served, as long as that is 
 
 A model's bands travel as a tag of its endpoint's configuration, so they change in the
 same step as the model. Where there is no tag at the start, the archive that the settings
-name speaks for the model that is served then. Another configuration is taken for another
-model: without bands of its own its score means nothing, so it is not used and its
-transactions are decided under the policy for missing scores until the bands are there.
+name speaks for the model that is served then. The tag is read at each look, so that bands
+may change without another model, and one that was lost is known of before a start needs it.
+Another configuration is taken for another model: without bands of its own its score
+means nothing, so it is not used and its transactions are decided under the policy for
+missing scores until the bands are there.
 What fails without a change of configuration (no permission, no answer, a tag that was
 removed or spoilt) leaves the bands in force.
 """
@@ -39,6 +41,9 @@ Raises Misconfigured, also for an archive without bands, and Unavailable.
 OnBands = Callable[[str, Policy | None], None]
 """Hears of a score whose bands were taken over, or (None) that cannot be used without them."""
 
+OnUnread = Callable[[str], None]
+"""Hears of a score at each look that found no bands of its model where there should be some."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Served:
@@ -58,6 +63,7 @@ class BandsWatch:
         settings: Settings,
         read_archive: ReadArchive,
         on_bands: OnBands = lambda _score, _policy: None,
+        on_unread: OnUnread = lambda _score: None,
     ) -> None:
         """
         Find the bands of every model that the settings ask for.
@@ -72,6 +78,7 @@ class BandsWatch:
         self._names = {score: names[score] for score in scores_of_models(self._decision)}
         self._read_archive = read_archive
         self._on_bands = on_bands
+        self._on_unread = on_unread
         self._unusable: frozenset[str] = frozenset()
         self._told: dict[str, str] = {}
         self._closed = Event()
@@ -95,6 +102,7 @@ class BandsWatch:
             try:
                 self._compare(score, self._deployments.describe(name))
             except Unavailable as error:
+                self._on_unread(score)
                 self._tell(score, f"endpoint {name}: {error.message}")
 
     def start(self, interval_s: float) -> None:
@@ -145,14 +153,13 @@ class BandsWatch:
     def _compare(self, score: str, deployment: Deployment) -> None:
         known = self._served[score]
         same = known.deployment in (None, deployment)
-        # Tags are only asked for again after a change, or while they are not yet right.
-        if same and known.tagged and self.usable(score):
-            return
         try:
             bands = self._read_tag(score, deployment)
             served = {**self._served, score: _Served(deployment, bands, tagged=True)}
             policy = self._build(served)
         except (ValueError, Misconfigured) as error:
+            if known.tagged or not same:
+                self._on_unread(score)
             if same:
                 bound = _Served(deployment, known.bands, known.tagged)
                 self._take_over(score, {**self._served, score: bound}, self._policy)
@@ -161,7 +168,10 @@ class BandsWatch:
                 self._leave_out(score)
                 self._tell(score, f"another model is served, with {error}")
             return
-        self._told.pop(score, None)
+        changed = served[score] != known or not self.usable(score)
+        corrected = self._told.pop(score, None) is not None
+        if not (changed or corrected):
+            return
         self._take_over(score, served, policy)
         log = get_logger(__name__)
         log.info("bands taken over", score=score, model=bands.model, **bands.thresholds)

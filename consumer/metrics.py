@@ -58,6 +58,9 @@ FEATURE_HASH_MISMATCH = "fraudstream_feature_hash_mismatch"
 # Whether a model is served whose bands (thresholds) nobody knows: 1 means that its score is not
 # used.
 BANDS_MISSING = "fraudstream_bands_missing"
+# Looks at an endpoint, one each scoring.tag_check_s, that found no bands of its model where there
+# were some before: the bands in force stay while the configuration does, a new start has none.
+BANDS_UNREAD = "fraudstream_bands_unread_total"
 # The thresholds in force: fraud_review, fraud_decline, anomaly_review; the highest of the workers.
 THRESHOLD = "fraudstream_threshold"
 # Population stability index of a feature (or score_fraud, score_anomaly) against training, of the
@@ -158,6 +161,9 @@ class Metrics:
         )
         self.bands_missing = worst(
             BANDS_MISSING, "1 for a model whose thresholds are not known", "endpoint"
+        )
+        self.bands_unread = counter(
+            BANDS_UNREAD, "Looks that found no thresholds of a model", "endpoint"
         )
         self.threshold = worst(THRESHOLD, "Thresholds of the scores in force", "name")
 

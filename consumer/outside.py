@@ -274,12 +274,11 @@ def build_bands_watch(
 
     Without *telemetry* nothing hears of them.
     """
-    return BandsWatch(
-        EndpointTags(build_client("sagemaker", settings)),
-        settings,
-        build_archives(settings, plan).bands,
-        *([] if telemetry is None else [telemetry.bands_changed]),
-    )
+    tags = EndpointTags(build_client("sagemaker", settings))
+    read_archive = build_archives(settings, plan).bands
+    if telemetry is None:
+        return BandsWatch(tags, settings, read_archive)
+    return BandsWatch(tags, settings, read_archive, telemetry.bands_changed, telemetry.bands_unread)
 
 
 def build_archives(settings: Settings, plan: Plan) -> Archives:

@@ -140,6 +140,10 @@ class WorkerTelemetry:
             for name in THRESHOLDS[endpoint]:
                 self._metrics.threshold.labels(name).set(getattr(policy.bands, name))
 
+    def bands_unread(self, endpoint: str) -> None:
+        """A look found no bands of the model that is served, where there should be some."""
+        self._metrics.bands_unread.labels(endpoint).inc()
+
     def drifted(self, name: str, psi: float | None) -> None:
         """A feature or score was compared with those of training; None: too few came for that."""
         self._metrics.psi.labels(name).set(NOTHING if psi is None else psi)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import orjson
 import pytest
 
 from consumer.bands import TAG, ModelBands, render_tag
@@ -9,6 +10,7 @@ from consumer.bands_watch import BandsWatch
 from consumer.decision import Policy
 from consumer.errors import Misconfigured, Unavailable
 from consumer.feature_hash import Deployment
+from consumer.logs import configure
 from consumer.model import Bands
 from consumer.settings import DecisionSettings, Settings
 
@@ -27,6 +29,7 @@ class Control:
     failure: str | None = None
     tags_read: int = 0
     told: list[tuple[str, bool]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def describe(self, name: str) -> Deployment:
         assert name == "fraudstream-anomaly"
@@ -45,7 +48,9 @@ class Control:
     def watch(self, **changes: object) -> BandsWatch:
         asked = {"anomaly_review": "model", **changes}
         settings = Settings(decision=DecisionSettings.model_validate(asked))
-        return BandsWatch(self, settings, lambda _score: self.archive, self.hear)
+        return BandsWatch(
+            self, settings, lambda _score: self.archive, self.hear, self.unread.append
+        )
 
     def hear(self, score: str, policy: Policy | None) -> None:
         self.told.append((score, policy is not None))
@@ -65,12 +70,47 @@ def test_numbers_ask_nobody() -> None:
     assert watch.policy.bands == Bands(0.5, 0.9, 2.0)
 
 
-def test_the_tag_of_the_model_is_in_force_and_read_once() -> None:
+def test_the_tag_of_the_model_is_in_force_and_read_at_each_look() -> None:
     control = Control(archive=bands_of(9.0, "archive"))
     watch = control.watch()
-    assert looked(watch) == (1.5, "first", True)
-    assert control.tags_read == 1
+    for looks in (1, 2, 3):
+        assert control.tags_read == looks
+        assert looked(watch) == (1.5, "first", True)
     assert control.told == [("fraud", True), ("anomaly", True)]
+    assert control.unread == []
+
+
+def test_bands_that_change_without_another_model_are_taken_over() -> None:
+    control = Control()
+    watch = control.watch()
+    control.serve("v1", render_tag(bands_of(2.5)))
+    assert looked(watch) == (2.5, "first", True)
+    assert control.told[2:] == [("anomaly", True)]
+
+
+@pytest.mark.parametrize(
+    ("tag", "cause"), [(None, "no tag fraudstream:bands"), ("anomaly_review=high", "no name=")]
+)
+def test_a_tag_that_is_lost_is_counted_at_each_look_and_warned_of_once(
+    tag: str | None, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("info", "json")
+    control = Control()
+    watch = control.watch()
+    control.serve("v1", tag)
+    assert [looked(watch) for _ in range(3)] == [(1.5, "first", True)] * 3
+    assert control.unread == ["anomaly"] * 3
+    (line,) = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["level"], line["event"], line["score_used"]) == ("warning", "bands not read", True)
+    assert cause in line["cause"]
+
+    control.serve("v1", render_tag(bands_of(1.5)))
+    looked(watch)
+    (line,) = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert line["event"] == "bands taken over"
+    control.serve("v1", tag)
+    looked(watch)
+    assert "bands not read" in capsys.readouterr().err
 
 
 def test_a_new_model_brings_its_own_bands() -> None:
@@ -124,6 +164,8 @@ def test_without_a_tag_the_archive_speaks_for_the_model_of_the_start(control: Co
     control.archive = bands_of(4.0, "archive")
     watch = control.watch()
     assert looked(watch) == (4.0, "archive", True)
+    # Who tags nothing and names an archive has lost nothing.
+    assert control.unread == (["anomaly"] if control.failure else [])
     control.failure = None
     assert looked(watch) == (
         (4.0, "archive", True) if control.tag is None else (1.5, "first", True)
