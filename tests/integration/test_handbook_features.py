@@ -24,7 +24,8 @@ from consumer.local.redis_server import RedisServer
 from consumer.model import LabelEffect, Transaction, TransactionId
 from consumer.ports import Observe
 
-pytestmark = pytest.mark.measuring_data
+# Some 300,000 transactions: a minute on a machine at rest.
+pytestmark = [pytest.mark.measuring_data, pytest.mark.timeout(400)]
 
 FOLDER = os.environ.get("FRAUDSTREAM_DATA", "")
 EVERY = 8

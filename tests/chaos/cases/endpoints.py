@@ -214,7 +214,7 @@ def _truncated_whole(handler: Handler, request: Request) -> None:
 _GARBAGE = body(b"\x00\xff<html>It works!</html>")
 _AT_ONCE_MS = 5_000
 # Room for a well answer on a busy machine; what is waited out costs this twice.
-_WAITED_MS = 1_500
+_WAITED_MS = 2_500
 
 for _name, _answer, _causes, _deadline_ms in (
     ("400", status(400), ("status_400",), _AT_ONCE_MS),
