@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check fmt bench chaos mutations soak clean
+.PHONY: help demo test fuzz check coverage fmt bench chaos mutations soak clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,11 +36,20 @@ SECONDS ?= 600
 fuzz: $(STAMP)  ## search for what breaks a guarantee or a decoder; SECONDS=600, SEED= of a round that found it
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-check: $(STAMP)  ## lint, format, types and the contracts between modules
+check: $(STAMP)  ## lint, format, types, contracts between modules, coverage of what decides
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory coverage
+
+# Every branch of what decides is taken by a unit test.
+DECIDING := consumer/engine.py,consumer/rules/*,consumer/decision.py,consumer/decode.py,consumer/degraded.py,consumer/progress.py
+coverage: $(STAMP)  ## the unit tests take every branch of engine, rules, decision, decode and progress
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest tests/unit -q
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include='$(DECIDING)' --fail-under=100
 
 fmt: $(STAMP)  ## format, and correct what a tool can correct
 	$(BIN)/ruff check --fix .

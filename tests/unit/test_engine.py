@@ -109,3 +109,7 @@ def test_the_first_record_of_an_id_is_decided_though_a_server_heals_half_way() -
     settled = engine.store(assessments)
     assert [each.assessment for each in settled] == assessments
     assert [each.stored.stored for each in settled][::2] == [Stored.CREATED, Stored.CONFLICT]
+
+
+def test_no_assessments_are_no_decisions() -> None:
+    assert an_engine(FakeFeatures(), FakeDocuments(FORM)).store([]) == []

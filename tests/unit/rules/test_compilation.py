@@ -283,3 +283,10 @@ def test_patterns_that_match_and_what_only_looks_like_one_are_fine(when: str) ->
 
 def test_a_result_without_rules_names_no_version() -> None:
     assert Ruled().rules_hash == ""
+
+
+def test_the_first_rule_without_a_value_explains_itself() -> None:
+    unguarded = a_rule("unguarded", "tx.country == 'DE'")
+    rules = a_set(a_rule("well", "f.amount > 1.0"), unguarded, lists=some_lists())
+    assert "country" in rules.explain(a_case())
+    assert rules.explain(a_case(country="DE")) == ""
