@@ -27,7 +27,8 @@ class DaemonProcess:
     ``fraudstream run`` with its log in a file; a context manager that kills what is left.
 
     *environment* are variables on top of this process's own; the status port is a
-    free one. ``address`` holds the variables that point a command at the daemon.
+    free one. ``address`` holds the variables that point a command at the daemon,
+    ``variables`` all that it is given.
     """
 
     def __init__(self, environment: Mapping[str, str], directory: Path, config: Path) -> None:
@@ -40,7 +41,8 @@ class DaemonProcess:
             "FRAUDSTREAM_SUPERVISOR__PORT": str(self.port),
             "FRAUDSTREAM_SUPERVISOR__RUN_DIR": str(directory / "run"),
         }
-        self._environment = {**os.environ, **environment, **self.address}
+        self.variables = {**environment, **self.address}
+        self._environment = {**os.environ, **self.variables}
         command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
         # However we end, the daemon drains, as it does on SIGTERM.
         self._command = tethered(command, signal.SIGTERM)

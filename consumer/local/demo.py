@@ -58,6 +58,12 @@ _OVERRIDES = {
     "FRAUDSTREAM_SCORING__DEADLINE_MS": "2000",
     "FRAUDSTREAM_SCORING__CONNECT_TIMEOUT_MS": "1000",
 }
+_WORKER_ID = "FRAUDSTREAM_KCL__WORKER_ID"
+_ABOUT_EXPORTS = (
+    "# What the daemon of the demo was given, so that commands see what it sees.",
+    f"# Without its {_WORKER_ID}: a second daemon needs a name of its own, and must",
+    "# unset FRAUDSTREAM_SUPERVISOR__PORT and FRAUDSTREAM_SUPERVISOR__RUN_DIR, the first one's.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +201,9 @@ class Demo:
         traffic, learned = self._learn(place)
         daemon = self._run_daemon(place, learned, closes)
         ledger = self._send(place, traffic, daemon)
-        with self._watch.timed("drain", "Waiting until everything sent is decided …"):
-            await_decisions(daemon, ledger)
+        with self._watch.timed("check", "Counting from the outside …"):
             if not self._sizes.keep:
                 daemon.stop()
-        with self._watch.timed("check", "Counting from the outside …"):
             sent, found, features = gather(place, learned, ledger)
         self._watch.seconds["total"] = time.monotonic() - started
         verdict = judge(sent, found, features, self._watch.seconds)
@@ -212,15 +216,20 @@ class Demo:
         show(self._console, proof.verdict, self._summary)
         surest = surest_fraud(proof.sent, proof.found)
         explain_a_fraud(self._console, surest)
-        exports = self._write_exports(proof) if self._sizes.keep else None
+        exports = self.write_exports(proof.daemon) if self._sizes.keep else None
         show_next_steps(self._console, exports, surest)
 
-    def _write_exports(self, proof: Proof) -> Path:
-        """Write the variables that point another shell at what keeps running."""
+    def write_exports(self, daemon: DaemonProcess) -> Path:
+        """
+        Write the variables under which another shell sees what *daemon* sees.
+
+        All that it was given, so that a command decides, checks and shows by the same
+        settings; but for its name, which a second daemon must not share.
+        """
         path = self._directory / "environment.sh"
-        variables = {**proof.place.environment(), **proof.daemon.address}
+        variables = {k: v for k, v in daemon.variables.items() if k != _WORKER_ID}
         lines = export_lines(variables, external_redis="REDIS_URL" in os.environ)
-        path.write_text("\n".join(lines) + "\n", "utf-8")
+        path.write_text("\n".join([*_ABOUT_EXPORTS, *lines]) + "\n", "utf-8")
         return path
 
     @property
@@ -267,7 +276,7 @@ class Demo:
             **thresholds,
             **archives,
             # Another demo, or a daemon, may run on this machine under the host's name.
-            "FRAUDSTREAM_KCL__WORKER_ID": f"demo-{os.getpid()}",
+            _WORKER_ID: f"demo-{os.getpid()}",
         }
         with self._watch.timed("daemon", "Starting the daemon; the KCL takes its leases …"):
             daemon = stack.enter_context(
@@ -283,12 +292,17 @@ class Demo:
             f"Sending {transactions:,} live transactions at "
             f"{self._sizes.rate:,.0f}/s over {self._sizes.shards} shards …"
         )
-        with self._watch.timed("live", announcement), LedgerWriter(path) as writer:
+        with LedgerWriter(path) as writer:
             producer = Producer(place.kinesis, place.resources.stream, writer)
-            with shown("live", transactions) as report:
+            with self._watch.timed("live", announcement), shown("live", transactions) as report:
                 producer.send(
                     traffic.live(FAULTS), self._sizes.rate, live_view(place, daemon, report)
                 )
+            with self._watch.timed("drain", "Waiting until everything sent is decided …"):
+                await_decisions(daemon, Ledger.read(path))
+            with self._watch.timed("labels", "Labelling some of it, and correcting labels …"):
+                producer.send(traffic.afterthoughts(SystemClock().now_ms()))
+                await_decisions(daemon, Ledger.read(path))
         return Ledger.read(path)
 
     def _keep(self, place: Place, daemon: DaemonProcess) -> None:

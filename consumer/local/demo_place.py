@@ -24,6 +24,7 @@ from consumer.local.daemon import DaemonProcess
 from consumer.local.findings import (
     build_oracle,
     check_features,
+    check_labelled,
     check_vectors,
     live_event,
     live_verdicts,
@@ -183,12 +184,13 @@ def gather(place: Place, learned: Learned, ledger: Ledger) -> tuple[Sent, Found,
     state = check_features(
         place.store, place.plan, everything, sampled=SAMPLED, hottest=HOTTEST, seed=SEED
     )
+    labelled = check_labelled(place.store, place.plan, everything, ledger)
     cards = sorted({entry.card_id for entry in ledger.transactions.values()})
     chosen = frozenset(random.Random(SEED).sample(cards, min(SAMPLED, len(cards))))  # noqa: S311 - a sample
     past = [event for event in learned.events if event.keys["card_id"] in chosen]
     before = build_oracle(place.plan, horizon_s, past, entities={"card"})
     vectors = check_vectors(found.documents, place.plan, before, ledger, chosen)
-    return read_sent(ledger), found, state + vectors
+    return read_sent(ledger), found, state + labelled + vectors
 
 
 def verify_features(place: Place) -> Verification | None:

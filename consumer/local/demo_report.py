@@ -147,7 +147,10 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"feature values recomputed, {summary['features_wrong']:,} wrong",
         ),
         (f"{skew.get('compared', 0):,}", _skew_line(skew)),
-        (f"{labels['due']:,}", f"labels shown by their documents, of {labels['sent']:,} sent"),
+        (
+            f"{labels['due']:,}",
+            f"documents due a label ({labels['corrected']:,} corrected), {labels['sent']:,} sent",
+        ),
         (f"{summary['endpoint_requests']:,}", "requests at the model endpoints"),
         (shown, "ms from receipt to stored decision (p50 / p99 / p99.9)"),
         (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 _EXAMPLES = 3
+_DAY_S = 86_400
 
 
 def read_sent(ledger: Ledger) -> Sent:
@@ -41,6 +42,7 @@ def read_sent(ledger: Ledger) -> Sent:
         frauds={name: entry.fraud for name, entry in ledger.transactions.items()},
         labels_sent=ledger.labels,
         labels=_newest_labels(ledger),
+        corrected=_corrected(ledger),
     )
 
 
@@ -53,6 +55,16 @@ def _newest_labels(ledger: Ledger) -> dict[str, str]:
             if known is None or (known.label_time_ms or 0) < (entry.label_time_ms or 0):
                 newest[entry.transaction_id] = entry
     return {name: "fraud" if entry.fraud else "legitimate" for name, entry in newest.items()}
+
+
+def _corrected(ledger: Ledger) -> frozenset[str]:
+    """The transactions of the ledger that were labelled one way and then the other."""
+    given = {
+        (entry.transaction_id, entry.fraud)
+        for entry in ledger.entries
+        if entry.record is RecordKind.LABEL and entry.transaction_id in ledger.transactions
+    }
+    return frozenset(name for name, fraud in given if (name, not fraud) in given)
 
 
 def read_found(
@@ -182,12 +194,45 @@ def check_features(
             expected = oracle.read(key_field, key, time_s)
             found = store.read(entity, key, time_s)
             checked += len(expected)
-            wrong += [
-                f"{entity} {key}: {name} is {found.get(name)}, expected {value}"
-                for name, value in expected.items()
-                if found.get(name) != value
-            ]
+            wrong += _different(f"{entity} {key}", expected, found)
     return FeatureCheck(checked, len(wrong), tuple(wrong[:_EXAMPLES]))
+
+
+def check_labelled(
+    store: RedisFeatureStore, plan: Plan, oracle: Oracle, ledger: Ledger
+) -> FeatureCheck:
+    """
+    Compare the features that read labels where the labelled transactions count.
+
+    Labels count in windows that ended a delay ago. So each entity of a labelled
+    transaction of the ledger is read a day after that delay, when it is inside.
+    """
+    checked, wrong = 0, list[str]()
+    reading = [
+        (feature.entity, feature.name, feature.delay_s)
+        for feature in plan.features
+        if isinstance(feature, Windowed) and feature.aggregation.reads_labels
+    ]
+    fields = {entity.name: entity.key for entity in plan.entities}
+    labelled = [ledger.transactions[name] for name in _newest_labels(ledger)]
+    for entry in labelled:
+        for entity, name, delay_s in reading:
+            key = entry.keys.get(fields[entity])
+            if key is None or entry.kind is not Kind.PURCHASE:
+                continue
+            time_s = entry.event_time_ms // 1000 + delay_s + _DAY_S
+            expected = {name: oracle.read(fields[entity], key, time_s)[name]}
+            checked += 1
+            wrong += _different(f"{entity} {key}", expected, store.read(entity, key, time_s))
+    return FeatureCheck(checked, len(wrong), tuple(wrong[:_EXAMPLES]))
+
+
+def _different(whose: str, expected: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
+    return [
+        f"{whose}: {name} is {found.get(name)}, expected {value}"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
 
 
 def check_vectors(

@@ -26,8 +26,9 @@ class Sent:
 
     ``sent`` counts transaction records with repeats, ``frauds`` maps each unique
     transaction id to whether the simulator made it a fraud, ``labels`` each of
-    them that was labelled to its newest label. ``labels_sent`` counts those of
-    history's transactions too, which have no document.
+    them that was labelled to its newest label, and ``corrected`` names those that
+    were labelled both ways. ``labels_sent`` counts those of history's transactions
+    too, which have no document.
     """
 
     sent: int
@@ -36,6 +37,7 @@ class Sent:
     frauds: Mapping[str, bool]
     labels_sent: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    corrected: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,11 @@ def judge(
         "decisions": dict(found.decisions),
         "reasons": _counted(found, "decision", "reasons"),
         "rules": _counted(found, "rules", "hits"),
-        "labels": {"sent": sent.labels_sent, "due": len(sent.labels)},
+        "labels": {
+            "sent": sent.labels_sent,
+            "due": len(sent.labels),
+            "corrected": len(sent.corrected),
+        },
         "degraded": degraded,
         "endpoint_requests": found.endpoint_requests,
         "features_checked": features.checked,
@@ -177,7 +183,12 @@ def _score_failures(scores: Mapping[str, list[float]], unique: int) -> list[str]
 
 
 def _label_failures(sent: Sent, found: Found) -> list[str]:
-    """Documents that do not show the newest label of their transaction."""
+    """Documents that do not show the newest label of their transaction, or none to show any."""
+    if not sent.labels:
+        why = f"{sent.labels_sent} were sent, none of them for a transaction of the live traffic"
+        return [f"no label is proved: {why}"]
+    if not sent.corrected:
+        return ["no correction is proved: no transaction was labelled one way, then the other"]
     wrong = []
     for transaction_id, expected in sent.labels.items():
         label = found.documents.get(transaction_id, {}).get("label")

@@ -8,6 +8,7 @@ nothing is left running.
 
 import io
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,11 +23,16 @@ from rich.console import Console
 from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import PREFIX
 from consumer.adapters.redis.warmth import RedisWarmth
+from consumer.configuration import load
 from consumer.features.warmth import decode_record, full_from, needs_of
 from consumer.local.demo import Demo, Proof, Sizes
 from consumer.local.demo_place import gather
-from consumer.local.proof import Verdict, judge
+from consumer.local.findings import build_oracle, check_labelled, live_event, live_verdicts
+from consumer.local.proof import FeatureCheck, Verdict, judge
+from consumer.local.simulator.events import RecordKind
+from consumer.local.simulator.ledger import Entry, Ledger
 from consumer.local.simulator.traffic import Scenario
+from consumer.settings import SHIPPED
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -86,6 +92,15 @@ class Run:
         """Read everything back once more."""
         proof = self.proof
         return judge(*gather(proof.place, proof.learned, proof.ledger), {})
+
+    def label_check(self, ledger: Ledger) -> FeatureCheck:
+        """Compare what labels left in entity state with an oracle that saw those of *ledger*."""
+        place, learned = self.proof.place, self.proof.learned
+        events = [*learned.events, *map(live_event, ledger.transactions.values())]
+        verdicts = [*learned.verdicts, *live_verdicts(ledger)]
+        horizon_s = place.settings.features.id_horizon_s
+        oracle = build_oracle(place.plan, horizon_s, events, verdicts)
+        return check_labelled(place.store, place.plan, oracle, ledger)
 
     def any_transaction(self) -> str:
         return next(iter(self.proof.ledger.transactions))
@@ -150,6 +165,43 @@ def test_every_transaction_is_decided_exactly_once_with_right_features(run: Run)
     assert summary["online_offline"]["different_within_a_shard"] == 0
     assert min(summary["distinct_scores"].values()) >= 100
     assert summary["endpoint_requests"] > 0
+    assert summary["labels"]["sent"] > summary["labels"]["due"] > summary["labels"]["corrected"] > 0
+
+
+def test_documents_and_entity_state_show_the_newest_label(run: Run) -> None:
+    """Labels of both kinds stand in the end, so that neither can be right by accident."""
+    sent = run.proof.sent
+    assert {sent.labels[name] for name in sent.corrected} == {"fraud", "legitimate"}
+    assert run.label_check(run.proof.ledger).checked > 0
+    # An oracle that missed the corrections expects other values than those that stand.
+    entries = run.proof.ledger.entries
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.record is RecordKind.LABEL:
+            first.setdefault(entry.transaction_id, entry)
+    others = [entry for entry in entries if entry.record is not RecordKind.LABEL]
+    assert run.label_check(Ledger((*others, *first.values()))).wrong > 0
+
+
+def test_another_shell_gets_what_the_daemon_was_given(run: Run) -> None:
+    path = run.demo.write_exports(run.proof.daemon)
+    given = subprocess.run(
+        ["/bin/sh", "-c", '. "$1" && exec env -0', "sh", path],
+        env={},
+        capture_output=True,
+        check=True,
+    )
+    pairs = (line.partition("=") for line in given.stdout.decode().split("\0"))
+    exported = {name: value for name, _, value in pairs if name not in ("", "PWD", "_", "SHLVL")}
+    daemon = dict(run.proof.daemon.variables)
+    assert daemon.pop("FRAUDSTREAM_KCL__WORKER_ID").startswith("demo-")
+    assert exported == daemon
+    settings = load(SHIPPED / "fraudstream.yaml", exported).settings
+    decision = settings.decision
+    assert {decision.fraud_review, decision.fraud_decline, decision.anomaly_review} == {"model"}
+    assert settings.scoring.fraud.archive
+    assert settings.scoring.anomaly.archive
+    assert "# Without its FRAUDSTREAM_KCL__WORKER_ID" in path.read_text()
 
 
 def test_the_summary_holds_all_it_promises(run: Run) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from heapq import merge
 from operator import attrgetter
 
+import msgspec
 import numpy as np
 
 from consumer.local.simulator import population as people
@@ -28,6 +29,7 @@ _HONEST_LABEL_SHARE = 0.004
 """Honest transactions that an analyst looked at and cleared."""
 _ANALYST_SHARE = 0.1
 """Frauds that an analyst finds before the cardholder complains."""
+_AFTERTHOUGHTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,35 @@ class Traffic:
             self._encoder, self._live_rows, self._live_labels, faults, _generator(self.scenario, 4)
         )
 
+    def afterthoughts(self, now_ms: int) -> Iterator[Event]:
+        """
+        Labels of a few live transactions, then a correction of every other one's.
+
+        To be sent once these are decided; *now_ms* (since the epoch) is the time of
+        the corrections, a millisecond after that of what they correct. However short
+        the live time is, its documents get labels by this. Chosen are purchases that
+        `live` does not label, at a terminal if there are any, because labels count
+        there. The label that ends up standing is fraud for some, legitimate for others.
+        """
+        rows = self._unlabelled
+        rows = rows[:: max(1, len(rows) // _AFTERTHOUGHTS)][:_AFTERTHOUGHTS]
+        fraud = np.arange(len(rows)) % 4 < 2  # noqa: PLR2004 - corrected or not, fraud or not
+        corrected = np.arange(len(rows)) % 2 == 0
+        row = np.concatenate([rows, rows[corrected]])
+        time_ms = np.repeat([now_ms - 1, now_ms], [len(rows), corrected.sum()])
+        labels = Labels(
+            row=row,
+            time_ms=time_ms,
+            fraud=np.concatenate([fraud, ~fraud[corrected]]),
+            by_analyst=np.ones(len(row), dtype=np.bool_),
+        )
+        yield from (
+            msgspec.structs.replace(event, fraud=given)
+            for event, given in zip(
+                self._encoder.labels(labels), labels.fraud.tolist(), strict=True
+            )
+        )
+
     def live_size(self, faults: Faults = NO_FAULTS) -> int:
         """How many records `live` yields."""
         n = len(self._live_rows)
@@ -118,6 +149,14 @@ class Traffic:
     @property
     def _live_rows(self) -> Ints:
         return np.arange(self._first_live, len(self._columns))
+
+    @property
+    def _unlabelled(self) -> Ints:
+        """Live purchases without a label, those at terminals if there are any."""
+        rows = np.setdiff1d(self._live_rows, self._live_labels.row)
+        rows = rows[~self._columns.refund[rows]]
+        present = rows[self._columns.merchant[rows] < self.population.merchants.shops]
+        return present if len(present) else rows
 
     @property
     def _live_labels(self) -> Labels:

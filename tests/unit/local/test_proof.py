@@ -23,6 +23,12 @@ def a_document(number: int) -> dict[str, object]:
     }
 
 
+LABELLED = {
+    "tx_1": {**a_document(1), "label": {"label": "fraud"}},
+    "tx_2": {**a_document(2), "label": {"label": "legitimate"}},
+}
+
+
 def a_row(number: int) -> dict[str, object]:
     return {
         "transaction_id": f"tx_{number}",
@@ -33,12 +39,20 @@ def a_row(number: int) -> dict[str, object]:
 
 def sent() -> Sent:
     frauds = {f"tx_{number}": number > COUNT - 20 for number in range(COUNT)}
-    return Sent(sent=COUNT + 5, duplicates=5, malformed=2, frauds=frauds)
+    return Sent(
+        sent=COUNT + 5,
+        duplicates=5,
+        malformed=2,
+        frauds=frauds,
+        labels_sent=9,
+        labels={"tx_1": "fraud", "tx_2": "legitimate"},
+        corrected={"tx_2"},
+    )
 
 
 def found() -> Found:
     return Found(
-        documents={f"tx_{number}": a_document(number) for number in range(COUNT)},
+        documents={f"tx_{number}": a_document(number) for number in range(COUNT)} | LABELLED,
         decisions={"approve": COUNT},
         rows=[a_row(number) for number in range(COUNT)],
         letters=["shard-1-0", "shard-2-0"],
@@ -169,22 +183,33 @@ def test_a_wrong_or_unchecked_feature_fails_the_proof(features: FeatureCheck) ->
 
 
 def test_labels_are_due_on_the_documents_of_their_transactions() -> None:
-    labelled = replace(sent(), labels_sent=9, labels={"tx_1": "fraud", "tx_2": "legitimate"})
-    documents = dict(found().documents)
-    documents["tx_1"] = {**a_document(1), "label": {"label": "fraud"}}
-    documents["tx_2"] = {**a_document(2), "label": {"label": "legitimate"}}
-    right = replace(found(), documents=documents)
-    result = judge(labelled, right, RIGHT, {})
+    result = verdict(found())
     assert result.failures == []
-    assert result.summary["labels"] == {"sent": 9, "due": 2}
-    documents["tx_2"] = {**a_document(2), "label": {"label": "fraud"}}
-    result = judge(labelled, replace(found(), documents=documents), RIGHT, {})
+    assert result.summary["labels"] == {"sent": 9, "due": 2, "corrected": 1}
+    documents = {**found().documents, "tx_2": {**a_document(2), "label": {"label": "fraud"}}}
+    result = verdict(replace(found(), documents=documents))
     assert result.failures == ["1 documents lack their label: tx_2"]
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "complaint"),
+    [
+        (replace(sent(), labels={}, corrected=()), "no label is proved: 9 were sent, none of"),
+        (replace(sent(), corrected=()), "no correction is proved"),
+    ],
+)
+def test_a_run_without_a_label_or_a_correction_on_a_document_is_not_proved(
+    unlabelled: Sent, complaint: str
+) -> None:
+    result = judge(unlabelled, found(), RIGHT, {})
+    assert result.summary["ok"] is False
+    assert len(result.failures) == 1
+    assert complaint in result.failures[0]
 
 
 def test_reasons_and_rules_are_counted_most_frequent_first() -> None:
     documents = dict(found().documents)
-    for number, reasons in enumerate((["a"], ["b", "a"], ["a"])):
+    for number, reasons in enumerate((["a"], ["b", "a"], ["a"]), start=3):
         documents[f"tx_{number}"] = {
             **a_document(number),
             "decision": {"outcome": "approve", "reasons": reasons},

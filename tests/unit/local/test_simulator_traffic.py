@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import asin, cos, radians, sin, sqrt
+from typing import Any
 
 import orjson
 import pytest
@@ -89,8 +90,32 @@ def test_live_traffic_of_one_card_is_complete_too() -> None:
     assert list(history(small)) == []
 
 
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_afterthoughts_label_live_purchases_at_terminals_and_correct_some(size: int) -> None:
+    traffic = Traffic(replace(SCENARIO, transactions=size))
+    present = list(traffic.live())
+    purchases = {
+        event.transaction_id for event in transactions(present) if event.kind is Kind.PURCHASE
+    }
+    labelled = {event.transaction_id for event in present if event.record is RecordKind.LABEL}
+    given: dict[str, list[dict[str, Any]]] = {}
+    for event in traffic.afterthoughts(SCENARIO.end_ms + 5_000):
+        body = orjson.loads(event.data)
+        assert body["label"] == ("fraud" if event.fraud else "legitimate")
+        assert body["keys"]["terminal_id"]
+        given.setdefault(event.transaction_id, []).append(body)
+    assert given.keys() <= purchases - labelled
+    corrected = [bodies for bodies in given.values() if len(bodies) > 1]
+    assert 0 < len(corrected) < len(given)
+    for first, then in corrected:
+        assert first["label_time"] < then["label_time"]
+        assert first["label"] != then["label"]
+    assert {bodies[-1]["label"] for bodies in corrected} == {"fraud", "legitimate"}
+
+
 def test_without_live_transactions_there_is_only_history() -> None:
     idle = Traffic(replace(SCENARIO, transactions=0))
+    assert list(idle.afterthoughts(SCENARIO.end_ms)) == []
     assert list(idle.live()) == []
     assert idle.live_size() == 0
     assert next(idle.history())
