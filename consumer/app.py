@@ -52,6 +52,7 @@ from consumer.outside import (
     build_bands_watch,
     build_client,
     build_endpoints,
+    build_explanations,
     build_feature_hash_watch,
     build_rule_source,
     build_stores,
@@ -268,7 +269,8 @@ def build_parts(
         )
     )
     explanations = Explanations(open_redis(settings, settings.redis.documents_url, stack))
-    follow(build_archives(settings, plan), telemetry, clock, explanations.write, stack)
+    archives, explaining = build_archives(settings, plan), build_explanations(settings, plan)
+    follow(archives, telemetry, clock, explanations.write, stack, explaining)
     # The first call of a client reads its service's description and connects, half a second
     # that the first transactions would wait for. What comes back is of no interest.
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()

@@ -113,6 +113,22 @@ def _scoring(settings: Settings) -> Iterator[Contradiction]:
             repr(scoring.anomaly.name),
             "another endpoint than scoring.fraud.name",
         )
+    if scoring.explanations == "endpoint" and scoring.explanation_endpoint is None:
+        yield Contradiction(
+            "scoring.explanation_endpoint",
+            ("scoring.explanations",),
+            "nothing",
+            "the name of an endpoint with a ClarifyExplainerConfig, or scoring.explanations: "
+            "archive or off",
+        )
+    if scoring.explanation_endpoint in {scoring.fraud.name, scoring.anomaly.name}:
+        yield Contradiction(
+            "scoring.explanation_endpoint",
+            ("scoring.fraud.name", "scoring.anomaly.name"),
+            repr(scoring.explanation_endpoint),
+            "an endpoint of its own: one with a ClarifyExplainerConfig answers in another schema, "
+            "and explaining would hold up decisions",
+        )
     if scoring.breaker.minimum > scoring.breaker.window:
         yield Contradiction(
             "scoring.breaker.minimum",

@@ -69,11 +69,12 @@ class RulesFound(msgspec.Struct, frozen=True):
 
 
 class Contribution(msgspec.Struct, frozen=True):
-    """What the value of a feature added to the classifier's log-odds."""
+    """What the value of a feature added to the classifier's score, in *unit*."""
 
     feature: str
     value: float | None
     contribution: float
+    unit: str = "log-odds"
 
 
 class LabelFound(msgspec.Struct, frozen=True):

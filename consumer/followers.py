@@ -1,7 +1,8 @@
 """
 What looks at decisions after they are stored: drift and explanations.
 
-Both start from the archives of the models. When the daemon starts, an archive
+Drift starts from the archives of the models, explanations from an archive or from an
+endpoint that explains. When the daemon starts, an archive
 that cannot be used is an error; a worker that starts later decides without them.
 """
 
@@ -17,9 +18,10 @@ from consumer.bands import THRESHOLDS, ModelBands
 from consumer.clock import Clock
 from consumer.drift import Drift
 from consumer.errors import Misconfigured, Problem, Unavailable
-from consumer.explanation import Explainer, Write
+from consumer.explanation import Explainer, Source, Write
 from consumer.features.plan import Plan
 from consumer.logs import get_logger
+from consumer.model_process import ModelProcess
 from consumer.settings import Scoring
 from consumer.telemetry import WorkerTelemetry
 from consumer.training.reference import Reference, read_reference
@@ -36,6 +38,11 @@ class Archives:
     plan: Plan
     fetch: Fetch
 
+    @property
+    def explaining(self) -> bool:
+        """Whether the archive of the fraud model, if there is one, explains decisions."""
+        return self.settings.explanations == "archive"
+
     def read(self, directory: Path) -> dict[str, tuple[Path, Reference]]:
         """
         Read each by its score, those of ``s3://`` through *directory*.
@@ -50,8 +57,9 @@ class Archives:
                 expected = "the archive of a model trained on the features of features.path"
                 raise _refusal(score, source, expected)
             found[score] = (path, reference)
-        if "fraud" in found and find_spec("xgboost") is None:
-            expected = "pip install 'fraudstream[train]', which explains decisions, or no archive"
+        if self.explaining and "fraud" in found and find_spec("xgboost") is None:
+            expected = "pip install 'fraudstream[train]', which explains decisions, or "
+            expected += "scoring.explanations: off"
             raise _refusal("fraud", "no xgboost here", expected)
         return found
 
@@ -91,31 +99,42 @@ class Archives:
 
 
 def follow(
-    archives: Archives, telemetry: WorkerTelemetry, clock: Clock, write: Write, stack: ExitStack
+    archives: Archives,
+    telemetry: WorkerTelemetry,
+    clock: Clock,
+    write: Write,
+    stack: ExitStack,
+    endpoint: Source | None = None,
 ) -> None:
     """
     Measure drift and explain what *telemetry* hears of, as far as there are archives.
 
-    *write* stores an explanation. *stack* ends what was started.
+    An *endpoint* explains without one. *write* stores an explanation. *stack* ends what was
+    started.
     """
     directory = Path(stack.enter_context(TemporaryDirectory(prefix="fraudstream-")))
+    found = _read(archives, directory)
+    names = archives.plan.names
+    if found:
+        bins = {name: bin_ for _, each in found.values() for name, bin_ in each.bins.items()}
+        drift = Drift(bins, names, archives.settings.drift, telemetry.drifted)
+        telemetry.follow(lambda created: drift.observe(created, clock.monotonic_s()))
+    source = endpoint
+    if archives.explaining and "fraud" in found:
+        path, _ = found["fraud"]
+        source = ModelProcess([sys.executable, "-m", "consumer.training.explain", str(path)])
+    if source is not None:
+        explainer = Explainer(source, names, write, telemetry.explained)
+        telemetry.follow(stack.enter_context(closing(explainer)).observe)
+
+
+def _read(archives: Archives, directory: Path) -> dict[str, tuple[Path, Reference]]:
     try:
-        found = archives.read(directory)
+        return archives.read(directory)
     except (Misconfigured, Unavailable) as error:
         # Decisions are worth more than their analysis.
-        get_logger(__name__).error("no drift, no explanations", error=str(error))
-        return
-    if not found:
-        return
-    names = archives.plan.names
-    bins = {name: each for _, reference in found.values() for name, each in reference.bins.items()}
-    drift = Drift(bins, names, archives.settings.drift, telemetry.drifted)
-    telemetry.follow(lambda created: drift.observe(created, clock.monotonic_s()))
-    if "fraud" in found:
-        path, _ = found["fraud"]
-        command = [sys.executable, "-m", "consumer.training.explain", str(path)]
-        explainer = Explainer(command, names, write, telemetry.explained)
-        telemetry.follow(stack.enter_context(closing(explainer)).observe)
+        get_logger(__name__).error("no drift, no explanations from it", error=str(error))
+        return {}
 
 
 def _refusal(score: str, found: str, expected: str) -> Misconfigured:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from consumer.adapters import aws
+from consumer.adapters.clarify import ClarifyExplanations
 from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
@@ -251,6 +252,22 @@ def build_endpoints(settings: Settings, clock: Clock) -> tuple[Endpoint, Endpoin
         SageMakerEndpoint(client, scoring.fraud, "fraud", clock),
         SageMakerEndpoint(client, scoring.anomaly, "anomaly", clock),
     )
+
+
+def build_explanations(settings: Settings, plan: Plan) -> ClarifyExplanations | None:
+    """The endpoint that explains decisions, or None where none is to be asked."""
+    scoring = settings.scoring
+    if scoring.explanations != "endpoint" or scoring.explanation_endpoint is None:
+        return None
+    # A client of its own: an explanation takes seconds, and must not hold a decision's connection.
+    client = aws.client(
+        "sagemaker-runtime",
+        settings.aws,
+        connect_timeout_s=_CONNECT_TIMEOUT_S,
+        read_timeout_s=_READ_TIMEOUT_S,
+        max_pool_connections=1,
+    )
+    return ClarifyExplanations(client, scoring.explanation_endpoint, plan.names)
 
 
 def build_feature_hash_watch(

@@ -253,7 +253,8 @@ class EndpointSettings(Section):
     archive: str | None = Field(
         None,
         description="The model.tar.gz it serves, a path or s3://bucket/key: drift is measured "
-        "against its training, and the fraud model's explains reviews and declines",
+        "against its training, and the fraud model's explains reviews and declines where "
+        "scoring.explanations is archive",
     )
 
 
@@ -323,6 +324,16 @@ class Scoring(Section):
     )
     connect_timeout_ms: Milliseconds = Field(100, description="Longest wait for a connection")
     threads: Annotated[int, Field(ge=2)] = Field(8, description="Requests in flight at most")
+    explanations: Literal["archive", "endpoint", "off"] = Field(
+        "archive",
+        description="What explains reviews and declines: scoring.fraud.archive where it is "
+        "named, or scoring.explanation_endpoint",
+    )
+    explanation_endpoint: str | None = Field(
+        None,
+        description="Name of a further endpoint that serves the fraud model with a "
+        "ClarifyExplainerConfig",
+    )
     breaker: BreakerSettings = BreakerSettings()
     drift: DriftSettings = DriftSettings()
     second_assessment: SecondAssessmentSettings = SecondAssessmentSettings()

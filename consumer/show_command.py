@@ -70,7 +70,8 @@ def render(evidence: Evidence) -> Iterator[str]:
     outcome = known.decision.outcome.upper()
     yield f"{printable(known.transaction_id)}: {outcome}"
     yield from (_INDENT + line for line in _pairs(_verdict(evidence)))
-    title = "explanation (log-odds: above zero towards fraud)"
+    units = ", ".join({printable(each.unit): None for each in known.explanation})
+    title = f"explanation ({units}: above zero towards fraud)"
     yield from _section(title, _explanation(known.explanation))
     yield from _section("transaction", _pairs(known.transaction))
     absent = _absent_entities(known.features, known.transaction)
@@ -138,7 +139,7 @@ def _second(second: SecondFound) -> str:
 
 
 def _explanation(contributions: Sequence[Contribution]) -> Iterator[str]:
-    """What moved the classifier most, in log-odds: above zero towards fraud."""
+    """What moved the classifier most: above zero towards fraud."""
     yield from plain_lines(
         [
             (f"{each.contribution:+.2f}", f"{printable(each.feature)} = {each.value}")

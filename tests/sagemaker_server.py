@@ -1,7 +1,7 @@
 """A model endpoint on a real socket that answers, request by request, as it is told."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.scripted_server import Handler, ScriptedServer, drip, hang, no_http, reset
@@ -32,6 +32,25 @@ def predictions(scores: list[float]) -> bytes:
 
 def anomaly_scores(scores: list[float]) -> bytes:
     return json.dumps({"scores": [{"score": score} for score in scores]}).encode()
+
+
+def explanations(rows: Sequence[Sequence[float]], names: Sequence[str]) -> bytes:
+    """What an endpoint with a ClarifyExplainerConfig answers: contributions by row and column."""
+    shap = [
+        [
+            {
+                "feature_header": name,
+                "feature_type": "numerical",
+                "attributions": [{"attribution": [value]}],
+            }
+            for name, value in zip(names, row, strict=True)
+        ]
+        for row in rows
+    ]
+    data = "\n".join("0.95" for _ in rows)
+    predictions = {"content_type": "text/csv; charset=utf-8", "data": data}
+    answer = {"version": "1.0", "predictions": predictions, "explanations": {"kernel_shap": shap}}
+    return json.dumps(answer).encode()
 
 
 def echo(handler: Handler, request: Request) -> None:

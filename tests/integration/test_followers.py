@@ -1,11 +1,12 @@
 """Explanations reach documents on a real Redis; archives that do not fit are refused."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -73,8 +74,9 @@ def archive(folder: Path, feature_hash: str = PLAN.hash) -> Path:
     return path
 
 
-def archives(source: str | None) -> Archives:
+def archives(source: str | None, explanations: Literal["archive", "off"] = "archive") -> Archives:
     settings = Scoring(
+        explanations=explanations,
         fraud=EndpointSettings(name="fraudstream-fraud", archive=source),
         drift=DriftSettings(sample_every=1, minimum=1),
     )
@@ -107,6 +109,16 @@ def test_a_decline_is_explained_in_its_document_and_drift_is_told(
     counted = registry.get_sample_value("fraudstream_explanations_total", {"outcome": "written"})
     assert counted == 1
     assert 0 < client.ttl("tx:tx_1") <= 600
+
+
+def test_an_archive_explains_nothing_where_explanations_are_off(tmp_path: Path) -> None:
+    registry, clock = CollectorRegistry(), SystemClock()
+    with ExitStack() as stack:
+        heartbeat = stack.enter_context(Heartbeat(tmp_path / "run", clock))
+        telemetry = WorkerTelemetry(Metrics(registry), heartbeat, clock, ["card"])
+        source = archives(str(archive(tmp_path)), "off")
+        follow(source, telemetry, clock, lambda _, explanation: None, stack)
+        assert "explain" not in {thread.name for thread in threading.enumerate()}
 
 
 def await_explanation(documents: RedisDocuments) -> list[dict[str, Any]]:

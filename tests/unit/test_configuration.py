@@ -280,6 +280,8 @@ def test_an_unknown_key_never_shows_its_value(tmp_path: Path) -> None:
         ),
         ({"REDIS__DOCUMENT_TTL_S": "86400"}, "redis.document_ttl_s"),
         ({"SCORING__ANOMALY__NAME": "fraudstream-fraud"}, "scoring.anomaly.name"),
+        ({"SCORING__EXPLANATIONS": "endpoint"}, "scoring.explanation_endpoint"),
+        ({"SCORING__EXPLANATION_ENDPOINT": "fraudstream-fraud"}, "scoring.explanation_endpoint"),
         ({"SCORING__CONNECT_TIMEOUT_MS": "251"}, "scoring.connect_timeout_ms"),
         ({"DECISION__FRAUD_DECLINE": "0.4"}, "decision.fraud_review"),
         ({"WORKER__PROGRESS_LIMIT_S": "150.5"}, "worker.progress_limit_s"),

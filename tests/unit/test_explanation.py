@@ -10,6 +10,7 @@ import pytest
 from consumer.errors import Unavailable
 from consumer.explanation import Explainer
 from consumer.model import Decision, Outcome, TransactionId
+from consumer.model_process import ModelProcess
 from tests.builders import an_assessment
 
 # Answers the columns of a vector with its values, as if each were its own contribution.
@@ -42,7 +43,10 @@ class Desk:
     def explainer(self, program: str = ECHO) -> Explainer:
         command = [sys.executable, "-c", program]
         explainer = Explainer(
-            command, NAMES, self.write, lambda outcome, n: self.counts.update({outcome: n})
+            ModelProcess(command),
+            NAMES,
+            self.write,
+            lambda outcome, n: self.counts.update({outcome: n}),
         )
         self.explainers.append(explainer)
         return explainer
