@@ -21,7 +21,7 @@ _TIMEOUT_S = 60.0
 
 
 class Fails(StrEnum):
-    """Answered ``status`` unasked; applied and no answer; held back for ``seconds``."""
+    """Answered ``status`` unasked; applied and no answer; applied and answered ``seconds`` later."""
 
     REFUSED = "refused"
     ANSWER_LOST = "answer_lost"
@@ -164,10 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.how is Fails.REFUSED:
             self._answer(fault.status, {"x-amzn-ErrorType": fault.error}, b"")
             return
-        if fault is not None and fault.how is Fails.DELAYED:
-            time.sleep(fault.seconds)
         upstream = self.server.firehose if target.startswith("Firehose_") else self.server.aws
         answer, content = self._ask(upstream, body)
+        if fault is not None and fault.how is Fails.DELAYED:
+            # What was asked for is done; only its answer is late.
+            time.sleep(fault.seconds)
         if fault is not None and fault.how is Fails.ANSWER_LOST:
             self.close_connection = True
             return
