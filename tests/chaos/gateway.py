@@ -21,7 +21,7 @@ _TIMEOUT_S = 60.0
 
 
 class Fails(StrEnum):
-    """Answered ``status`` unasked; applied and no answer; applied and answered ``seconds`` later."""
+    """Answered ``status`` unasked; applied, no answer; applied, answered ``seconds`` later."""
 
     REFUSED = "refused"
     ANSWER_LOST = "answer_lost"
