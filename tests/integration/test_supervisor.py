@@ -195,10 +195,13 @@ def test_a_kcl_that_takes_no_shard_up_turns_health_red_and_is_started_again(
     run = _Run(tmp_path, java, unread=True, lease_limit_s=1.5)
     port = run.until("started")["port"]
     deadline_s = time.monotonic() + 60
-    while (health := _health(port))[0] == HTTPStatus.OK:
+    # Red for another reason until Java runs, then green until the limit.
+    while (
+        b"no worker runs here, and shard-7 waits for an owner" not in (health := _health(port))[1]
+    ):
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
-    assert b"no worker runs here, and shard-7 waits for an owner" in health[1]
+    assert health[0] == HTTPStatus.SERVICE_UNAVAILABLE
     told = run.until("restarting the KCL")
     assert (told["cause"], told["restarts"]) == ("no_worker", 1)
     assert "shard-7" in str(told["detail"])
