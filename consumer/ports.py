@@ -208,7 +208,8 @@ class AcceptedRules(Protocol):
         Remember that *version* tripped; where it is the set, or none is, *former* becomes it.
 
         *content* is that of *former*, which is left out where it tripped too. At least the
-        newest twenty are remembered. Raises Unavailable.
+        newest twenty are remembered. Nothing changes while the set is *version* as a person
+        accepted it. Raises Unavailable.
         """
         ...
 

@@ -101,6 +101,26 @@ def test_a_person_may_accept_what_tripped(accepted: AcceptedRules) -> None:
     assert not accepted.keep("c", b"three")
 
 
+def test_a_trip_that_is_told_after_a_person_accepted_the_set_changes_nothing(
+    accepted: AcceptedRules,
+) -> None:
+    accepted.keep("a", b"one")
+    accepted.accept("b", b"two")
+    accepted.keep("b", b"two")
+    accepted.trip("b", "a", b"one")
+    assert (accepted.read(), accepted.version()) == (b"two", "b")
+    assert accepted.keep("b", b"two")
+
+
+def test_what_a_person_accepted_may_trip_once_another_set_came_after_it(
+    accepted: AcceptedRules,
+) -> None:
+    accepted.accept("b", b"two")
+    accepted.keep("a", b"one")
+    accepted.trip("b", "a", b"one")
+    assert not accepted.keep("b", b"two")
+
+
 def test_a_trip_told_twice_is_one(accepted: AcceptedRules) -> None:
     accepted.keep("a", b"one")
     for _ in range(2):

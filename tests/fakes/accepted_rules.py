@@ -12,6 +12,7 @@ class FakeAcceptedRules:
         self.down = False
         self.tripped: list[str] = []
         self._set: tuple[str, bytes] | None = None
+        self._by_hand: str | None = None
 
     def read(self) -> bytes | None:
         self._answer()
@@ -25,20 +26,28 @@ class FakeAcceptedRules:
         self._answer()
         if version in self.tripped:
             return False
-        self._set = (version, content)
+        self._put((version, content))
         return True
 
     def accept(self, version: str, content: bytes) -> None:
         self._answer()
         self.tripped = [known for known in self.tripped if known != version]
-        self._set = (version, content)
+        self._by_hand = version
+        self._put((version, content))
 
     def trip(self, version: str, former: str, content: bytes) -> None:
         self._answer()
+        if version == self._by_hand:
+            return
         others = [known for known in self.tripped if known != version]
         self.tripped = [version, *others][:_MOST]
         if self._set is None or self._set[0] == version:
-            self._set = None if former in self.tripped else (former, content)
+            self._put(None if former in self.tripped else (former, content))
+
+    def _put(self, put: tuple[str, bytes] | None) -> None:
+        self._set = put
+        if put is None or put[0] != self._by_hand:
+            self._by_hand = None
 
     def _answer(self) -> None:
         if self.down:

@@ -1,9 +1,10 @@
 """
 The last good set of rules in Redis: one hash, changed by server-side functions.
 
-The fields are ``version``, ``content`` (empty where there is no set) and ``tripped``, the
-versions of sets that tripped, newest first. What a worker found good must not replace it
-while another one finds that it trips, so both are decided where they meet.
+The fields are ``version``, ``content`` (empty where there is no set), ``by_hand``, the version
+if a person accepted it, and ``tripped``, the versions of sets that tripped, newest first. What
+a worker found good must not replace it while another one finds that it trips, so both are
+decided where they meet.
 """
 
 from typing import Any
@@ -15,11 +16,12 @@ from consumer.adapters.redis.connection import translated
 
 KEY = "fraudstream:rules"
 
-_LIBRARY = """#!lua name=fraudstream_rules_1
+_LIBRARY = """#!lua name=fraudstream_rules_2
 local MOST = 20
 
 local function put(key, version, content)
   redis.call('HSET', key, 'version', version, 'content', content)
+  if redis.call('HGET', key, 'by_hand') ~= version then redis.call('HDEL', key, 'by_hand') end
 end
 
 local function others(key, version)
@@ -43,11 +45,14 @@ end
 
 local function accept(keys, args)
   redis.call('HSET', keys[1], 'tripped', table.concat(others(keys[1], args[1]), ' '))
+  redis.call('HSET', keys[1], 'by_hand', args[1])
   put(keys[1], args[1], args[2])
   return 1
 end
 
 local function trip(keys, args)
+  -- A worker may tell of its trip only after the person has answered it.
+  if redis.call('HGET', keys[1], 'by_hand') == args[1] then return 0 end
   local kept = others(keys[1], args[1])
   table.insert(kept, 1, args[1])
   redis.call('HSET', keys[1], 'tripped', table.concat(kept, ' ', 1, math.min(#kept, MOST)))
@@ -62,9 +67,9 @@ local function trip(keys, args)
   return 1
 end
 
-redis.register_function('fraudstream_rules_keep_1', keep)
-redis.register_function('fraudstream_rules_accept_1', accept)
-redis.register_function('fraudstream_rules_trip_1', trip)
+redis.register_function('fraudstream_rules_keep_2', keep)
+redis.register_function('fraudstream_rules_accept_2', accept)
+redis.register_function('fraudstream_rules_trip_2', trip)
 """
 
 
@@ -85,15 +90,15 @@ class RedisAcceptedRules:
 
     def keep(self, version: str, content: bytes) -> bool:
         """Replace the set, unless *version* tripped; whether it was. Raises Unavailable."""
-        return bool(self._call("fraudstream_rules_keep_1", version, content))
+        return bool(self._call("fraudstream_rules_keep_2", version, content))
 
     def accept(self, version: str, content: bytes) -> None:
         """Replace the set and forget that *version* tripped. Raises Unavailable."""
-        self._call("fraudstream_rules_accept_1", version, content)
+        self._call("fraudstream_rules_accept_2", version, content)
 
     def trip(self, version: str, former: str, content: bytes) -> None:
         """Remember that *version* tripped; see the port. Raises Unavailable."""
-        self._call("fraudstream_rules_trip_1", version, former, content)
+        self._call("fraudstream_rules_trip_2", version, former, content)
 
     def close(self) -> None:
         """Close the connections to further primaries of a cluster."""
