@@ -70,6 +70,7 @@ FIGURES: dict[str, dict[str, Figure]] = {
     },
     "round_trips": {
         "redis_round_trips": Figure("round trips/chunk", 2),
+        "redis_beside": Figure("reads/5 min of events"),
     },
     "lambda_shape": {
         "lambda_throughput": Figure("transactions/s"),
