@@ -156,7 +156,8 @@ def test_every_file_of_the_package_is_in_the_wheel(bare: Installed) -> None:
 
 
 def test_the_core_imports_with_what_it_declares(bare: Installed) -> None:
-    ended = bare.run("python", "-c", IMPORT_ALL, "consumer.local.", "consumer.training.")
+    apart = ("consumer.evaluation.", "consumer.local.", "consumer.training.")
+    ended = bare.run("python", "-c", IMPORT_ALL, *apart)
 
     assert (ended.returncode, ended.stderr) == (0, "")
 
