@@ -1,0 +1,1 @@
+"""History through the engine: sources, mapping, order; targets, pace and resume."""
