@@ -2,6 +2,10 @@
 The container of a trained model: a deterministic ``model.tar.gz`` with a manifest.
 
 ``manifest.json`` holds the model's kind and the SHA-256 of every other member.
+In the tar every member but ``xgboost-model`` lies in the folder ``fraudstream``,
+which is no part of its name here: the built-in XGBoost container takes each plain
+file at the top for a booster, and does not start when one is none
+(aws/sagemaker-xgboost-container, ``serve_utils.get_loaded_booster``).
 Members are read into memory and checked before anybody parses them; nothing is
 unpacked to disk, so a member's name cannot lead out of a folder.
 """
@@ -23,6 +27,8 @@ from consumer.errors import Misconfigured, Problem
 Kind = Literal["fraud", "anomaly"]
 
 _MANIFEST: Final = "manifest.json"
+_AT_THE_TOP: Final = frozenset({"xgboost-model"})
+_FOLDER: Final = "fraudstream/"
 # A forest of 100 trees of 256 points takes 8 MB; the limit only stops a broken archive.
 _MEMBER_LIMIT_BYTES: Final = 512 * 1024 * 1024
 
@@ -91,7 +97,7 @@ def _pack(members: Mapping[str, bytes]) -> bytes:
     ):
         for name in sorted(members):
             # A fresh TarInfo has time 0, owner 0 and mode 0644, so equal members pack equally.
-            entry = tarfile.TarInfo(name)
+            entry = tarfile.TarInfo(name if name in _AT_THE_TOP else _FOLDER + name)
             entry.size = len(members[name])
             archive.addfile(entry, io.BytesIO(members[name]))
     return target.getvalue()
@@ -105,7 +111,8 @@ def _unpack(path: Path) -> dict[str, bytes]:
                 content = archive.extractfile(entry) if entry.isreg() else None
                 if content is None or entry.size > _MEMBER_LIMIT_BYTES:
                     raise problem(path, entry.name, "no plain file of sane size", "model members")
-                members[entry.name] = content.read()
+                # Archives of earlier versions have every member at the top.
+                members[entry.name.removeprefix(_FOLDER)] = content.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise problem(path, "model archive", reason, "a model.tar.gz of this package") from error

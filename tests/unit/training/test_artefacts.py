@@ -51,8 +51,12 @@ def anomaly_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def members_of(path: Path) -> dict[str, bytes]:
+    """Its members by the names that archives of earlier versions gave them, all at the top."""
     with tarfile.open(path) as archive:
-        return {e.name: (archive.extractfile(e) or io.BytesIO()).read() for e in archive}
+        return {
+            e.name.removeprefix("fraudstream/"): (archive.extractfile(e) or io.BytesIO()).read()
+            for e in archive
+        }
 
 
 def rewrite(path: Path, members: dict[str, bytes]) -> Path:
@@ -110,6 +114,21 @@ def test_the_fraud_archive_holds_what_the_built_in_container_loads(fraud_archive
     loaded = xgboost.Booster(model_file=bytearray(members["xgboost-model"]))
     assert loaded.feature_names is None
     assert sorted(members) == ["features.json", "manifest.json", "metrics.json", "xgboost-model"]
+
+
+def test_the_booster_is_the_only_file_at_the_top(fraud_archive: Path, tmp_path: Path) -> None:
+    # The built-in container takes every plain file there for a booster, and folders for none.
+    with tarfile.open(fraud_archive) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["xgboost-model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fraudstream", "xgboost-model"]
+
+
+def test_an_archive_with_every_member_at_the_top_still_loads(
+    fraud_archive: Path, tmp_path: Path
+) -> None:
+    earlier = rewrite(tmp_path / "model.tar.gz", members_of(fraud_archive))
+    assert np.array_equal(load(earlier).predict(ROWS), load(fraud_archive).predict(ROWS))
 
 
 def test_metrics_come_back_as_written(fraud_archive: Path) -> None:
