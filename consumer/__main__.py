@@ -124,12 +124,22 @@ COMMANDS = {
     ),
     "features": Command(
         "consumer.features_command",
-        "check that live features equal a recomputation",
+        "check that live features equal a recomputation, or plan a change of their list",
         "Draw a sample of stored decisions, recompute their features from the documents of the "
         "same cards, merchants and devices, and compare every value (verify). Shows what "
         "differs with its likely cause, and what documents do not cover. Exit code 1 when a "
-        "card's features differ, or others by more than --limit.",
-        "fraudstream features verify --sample 500 --since 24h",
+        "card's features differ, or others by more than --limit. What another list adds, how many "
+        "bytes an entity, how long it warms up, and which rules and models it concerns (plan). "
+        "Exit code 1 when rules would not fit.",
+        "fraudstream features plan new-features.yaml",
+    ),
+    "models": Command(
+        "consumer.models_command",
+        "look at trained models, and choose thresholds for them",
+        "Show what an archive holds (show), and propose thresholds from a replay for a capacity "
+        "of review and given costs (calibrate). Each action has a --help of its own.",
+        "fraudstream models show models/fraud.tar.gz",
+        extra="train",
     ),
     "redrive": Command(
         "consumer.redrive_command",
