@@ -1,10 +1,11 @@
-"""``fraudstream features``: whether live features equal a recomputation."""
+"""``fraudstream features``: whether live features equal a recomputation, and planning a change."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,9 +14,13 @@ from consumer import configuration
 from consumer.clock import SystemClock
 from consumer.evidence import format_time, printable
 from consumer.features.specification import load_plan
+from consumer.features_plan import plan_features
+from consumer.features_plan import render as render_plan
+from consumer.features_plan import to_json as plan_to_json
 from consumer.inspection import open_search
 from consumer.recomputation import Comparison, Outcome
 from consumer.search_command import parse_time, plain_lines
+from consumer.settings import Settings
 from consumer.verification import DocumentReader, Tally, Verification, Wanted, verify
 
 _READING_S = 30.0
@@ -47,15 +52,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of values fed by several shards that may differ (0.01)",
     )
     each.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    summary = "what another list would add, its bytes, warm-up, and the models to retrain"
+    each = actions.add_parser("plan", help=summary, description=summary)
+    each.add_argument("new", type=Path, metavar="NEW.yaml", help="the list to go to")
+    each.add_argument(
+        "--against", type=Path, metavar="OLD.yaml", help="the list to come from (features.path)"
+    )
+    each.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """
-    Print what a sample shows: 0, or 1 when features differ or nothing could be compared.
+    Do what is asked and print it.
 
-    Raises Misconfigured for the settings and features, and Unavailable.
+    1 where a sample's features differ or nothing could be compared, and where rules would
+    not fit a planned list. Raises Misconfigured for the settings and features, and Unavailable.
     """
     settings = configuration.load(arguments.config).settings
+    if arguments.action == "plan":
+        return _plan(settings, arguments)
+    return _verify(settings, arguments)
+
+
+def _plan(settings: Settings, arguments: argparse.Namespace) -> int:
+    found = plan_features(settings, arguments.new, arguments.against)
+    if arguments.json:
+        body = orjson.dumps(plan_to_json(found), option=orjson.OPT_APPEND_NEWLINE)
+        sys.stdout.buffer.write(body)
+        sys.stdout.flush()
+    else:
+        sys.stdout.write("\n".join(render_plan(found)) + "\n")
+    return 1 if found.broken else 0
+
+
+def _verify(settings: Settings, arguments: argparse.Namespace) -> int:
     plan = load_plan(settings.features.path, settings.events.base_currency)
     now_ms = SystemClock().now_ms()
     with ExitStack() as stack:
