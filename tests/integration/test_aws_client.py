@@ -116,3 +116,21 @@ def test_sagemaker_runtime_has_an_address_of_its_own_where_one_is_set(refusing: 
     assert refusing.requests == ["/endpoints/fraud/invocations"]
     runtime.close()
     kinesis.close()
+
+
+def test_clients_share_what_was_read_of_their_service_and_nothing_of_their_credentials(
+    monkeypatch: pytest.MonkeyPatch, refusing: Refusing
+) -> None:
+    aws = Aws(endpoint_url=refusing.url)
+    one = client("s3", aws, connect_timeout_s=5, read_timeout_s=5, max_pool_connections=1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    other = client("s3", aws, connect_timeout_s=5, read_timeout_s=5, max_pool_connections=1)
+
+    assert one.meta.service_model.metadata is other.meta.service_model.metadata
+    signed = [
+        each.generate_presigned_url("get_object", {"Bucket": "b", "Key": "k"})
+        for each in (one, other)
+    ]
+    assert [("other" in url, "test" in url) for url in signed] == [(False, True), (True, False)]
+    one.close()
+    other.close()
