@@ -72,6 +72,8 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 S3Url = Annotated[str, Field(pattern=r"^s3://[^/]+/.+$")]
+RoleArn = Annotated[str, Field(pattern=r"^arn:aws[a-z\-]*:iam::\d{12}:role/\S+$")]
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9\-]+\.[a-z0-9]+$")]
 IdField = Literal[
     "transaction_id", "card_id", "merchant_id", "customer_id", "terminal_id", "device_id"
 ]
@@ -500,6 +502,43 @@ class Logs(Section):
     )
 
 
+class SageMakerSettings(Section):
+    """Training and deployment by ``fraudstream models``; the daemon reads nothing of it."""
+
+    role_arn: RoleArn | None = Field(
+        None, description="Role that training jobs and endpoints take; it reads the bucket"
+    )
+    bucket: str | None = Field(None, description="Bucket of training rows and models")
+    prefix: str = Field("fraudstream/", description="Key prefix in the bucket")
+    xgboost_version: str = Field(
+        "3.0-5", description="Version of the built-in XGBoost, in AWS's own numbers"
+    )
+    xgboost_image: str | None = Field(
+        None, description="Image in its place; by default AWS's of xgboost_version in the region"
+    )
+    forest_image: str | None = Field(
+        None, description="Image in place of AWS's Random Cut Forest of the region"
+    )
+    serving_image: str | None = Field(
+        None,
+        description="Image of your own that serves archives of forests trained here: "
+        "deploy/sagemaker/serving",
+    )
+    training_instance_type: InstanceType = Field(
+        "ml.m5.xlarge", description="Instance of a training job"
+    )
+    training_volume_gb: Annotated[int, Field(ge=1)] = Field(30, description="Its disk")
+    training_limit_s: Annotated[int, Field(ge=60)] = Field(
+        7_200, description="A training job is stopped after this long"
+    )
+    instance_type: InstanceType = Field("ml.m5.large", description="Instance of an endpoint")
+    kms_key_id: str | None = Field(
+        None, description="Key for the disks of jobs and endpoints and for what jobs write"
+    )
+    subnets: tuple[str, ...] = Field((), description="Subnets of jobs and models; none: no VPC")
+    security_group_ids: tuple[str, ...] = Field((), description="Security groups in the subnets")
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -515,4 +554,5 @@ class Settings(Section):
     dead_letters: DeadLetters = DeadLetters()
     worker: Worker = Worker()
     supervisor: Supervisor = Supervisor()
+    sagemaker: SageMakerSettings = SageMakerSettings()
     logs: Logs = Logs()
