@@ -35,6 +35,10 @@ class Observe:
     time_s: int
 
 
+Step = Observe | LabelEffect
+"""What a feature store can be asked to do, one after the other."""
+
+
 class FeatureStore(Protocol):
     """Entity state: applied once per transaction id, read in the same call."""
 

@@ -82,12 +82,14 @@ def build_library(
     horizon_s: int,
     hot_after: int = HOT_AFTER,
     standings: Standings | None = None,
+    answers: bool = True,
 ) -> Library:
     """
     Generate the library of *plan* for an id horizon of *horizon_s* seconds.
 
     An entity with more than *hot_after* ids within the horizon turns hot. *standings*
-    tells former layouts; without them there is only what the plan needs. Raises
+    tells former layouts; without them there is only what the plan needs. Without *answers*
+    the state is the same, and a reply is a status alone. Raises
     Misconfigured for a horizon below an hour: the state numbers its fifths in 24 bits.
     """
     if horizon_s < _SHORTEST_HORIZON_S:
@@ -104,7 +106,7 @@ def build_library(
     head = "\n".join(f"local {name} = {value}" for name, value in constants.items())
     sources = files("consumer.features")
     engine = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SOURCES)
-    parts = list(_parts(plan, horizon_s, standings))
+    parts = list(_parts(plan, horizon_s, standings, answers=answers))
     texts = [part.text for part in parts]
     digest = hashlib.sha256("\n".join([plan.hash, head, engine, *texts]).encode()).hexdigest()[:8]
     name = f"fraudstream_{digest}"
@@ -142,11 +144,11 @@ class _Part:
         return Handler(self.entity, self.key, observe, label, self.carried)
 
 
-def _parts(plan: Plan, horizon_s: int, standings: Standings) -> Iterator[_Part]:
+def _parts(plan: Plan, horizon_s: int, standings: Standings, *, answers: bool) -> Iterator[_Part]:
     for entity in plan.entities:
         layout = Layout.of(entity, horizon_s)
         standing = standings.own.get(entity.name) or Standing(layout.digest)
-        yield _part(entity, layout, standing)
+        yield _part(entity if answers else EntityPlan(entity.name, entity.key), layout, standing)
     for name, standing in standings.others.items():
         layout = standing.formers[standing.number]
         yield _part(

@@ -1,5 +1,6 @@
 """A feature store that knows which features are not full yet: those are warming."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -18,7 +19,7 @@ from consumer.features.warmth import (
     take_note,
 )
 from consumer.model import Kind, LabelEffect, Observation
-from consumer.ports import FeatureLabels, FeatureStore, Observe, WarmthStore
+from consumer.ports import FeatureLabels, FeatureStore, Observe, Step, WarmthStore
 
 # A worker says once in so many seconds of event time how far it goes.
 STEP_S = 300
@@ -26,7 +27,15 @@ _TRIES = 10
 
 
 class CountedStore(FeatureStore, FeatureLabels, Protocol):
-    """Both sides of a feature store."""
+    """Both sides of a feature store, also in one order."""
+
+    def work(self, steps: Sequence[Step]) -> list[Observation]:
+        """
+        Observe and label in the order of *steps*; one observation a transaction.
+
+        One network round trip. Raises as ``observe`` and ``label`` do.
+        """
+        ...
 
 
 Tell = Callable[[Mapping[str, float], Sequence[str]], None]
@@ -102,7 +111,21 @@ class WarmingFeatures:
         Raises as the store does, and Unavailable before it is asked.
         """
         self._note(requests)
-        observations = self._store.observe(requests)
+        return self._name_warming(requests, self._store.observe(requests))
+
+    def label(self, effects: Sequence[LabelEffect]) -> None:
+        """Count labels; see the port."""
+        self._store.label(effects)
+
+    def work(self, steps: Sequence[Step]) -> list[Observation]:
+        """Observe and label in the order of *steps*, as ``observe`` and ``label`` do."""
+        requests = [step for step in steps if isinstance(step, Observe)]
+        self._note(requests)
+        return self._name_warming(requests, self._store.work(steps))
+
+    def _name_warming(
+        self, requests: Sequence[Observe], observations: list[Observation]
+    ) -> list[Observation]:
         if not requests:
             return observations
         if self._told:
@@ -114,15 +137,11 @@ class WarmingFeatures:
             for request, observation in zip(requests, observations, strict=True)
         ]
 
-    def label(self, effects: Sequence[LabelEffect]) -> None:
-        """Count labels; see the port."""
-        self._store.label(effects)
-
     def _marked(self, observation: Observation, time_s: int) -> Observation:
         if time_s >= self._last_until_s:
             return observation
-        warming = [name for name, until_s in self._until_s.items() if time_s < until_s]
-        return replace(observation, warming=frozenset(warming))
+        warming = self._warming[bisect_right(self._ends_s, time_s)]
+        return replace(observation, warming=warming)
 
     def _note(self, requests: Sequence[Observe]) -> None:
         """Report before anything is applied that no report covers yet."""
@@ -166,6 +185,12 @@ class WarmingFeatures:
     def _take(self, record: Record | None) -> None:
         self._until_s = full_from(self._needs, record)
         self._last_until_s = max(self._until_s.values(), default=-inf)
+        # Which are warming changes at these times alone.
+        self._ends_s = sorted(set(self._until_s.values()))
+        self._warming = [
+            frozenset(name for name, until_s in self._until_s.items() if until_s >= end_s)
+            for end_s in self._ends_s
+        ]
 
     def _tell(self, newest_s: float) -> None:
         """Tell what is warming at *newest_s*, where it is something else than before."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from consumer.errors import Unavailable
 from consumer.model import Applied, Kind, LabelEffect, Observation
-from consumer.ports import Observe
+from consumer.ports import Observe, Step
 
 Before = Callable[[str, Observe | LabelEffect], None]
 
@@ -57,6 +57,15 @@ class FakeEntities:
             self._failures -= 1
             raise Unavailable("redis", "told to fail")
         return [self._observe(request) for request in requests]
+
+    def work(self, steps: Sequence[Step]) -> list[Observation]:
+        found: list[Observation] = []
+        for step in steps:
+            if isinstance(step, Observe):
+                found += self.observe([step])
+            else:
+                self.label([step])
+        return found
 
     def label(self, effects: Sequence[LabelEffect]) -> None:
         for effect in effects:
