@@ -16,11 +16,18 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from consumer.adapters import aws
+from consumer.adapters.clarify import ClarifyExplanations
 from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.redis.connection import Client, connect
 from consumer.adapters.redis.survey import survey_index, survey_servers
 from consumer.adapters.resources import check_bucket, check_delivery_stream, check_stream
-from consumer.adapters.trial import try_bucket, try_delivery_stream, try_stream, try_table
+from consumer.adapters.trial import (
+    try_bucket,
+    try_delivery_stream,
+    try_explainer,
+    try_stream,
+    try_table,
+)
 from consumer.checkup import (
     Finding,
     IndexFacts,
@@ -30,6 +37,7 @@ from consumer.checkup import (
     from_problems,
     judge_clock,
     judge_endpoint,
+    judge_explainer,
     judge_index,
     judge_java,
     judge_memory,
@@ -92,6 +100,7 @@ class Checklist:
             ("spill", self._spill, _AWS_REMEDY),
             ("dead letters", self._dead_letters, _AWS_REMEDY),
             ("endpoints", self._endpoints, _AWS_REMEDY),
+            ("explanations", self._explanations, _AWS_REMEDY),
             ("archives", self._archives, _AWS_REMEDY),
             ("bands", self._bands, _AWS_REMEDY),
             ("clock", self._clocks, ""),
@@ -297,6 +306,24 @@ class Checklist:
             remedy = f"tag both endpoints {TAG} and allow sagemaker:ListTags, DescribeEndpoint"
             return [Finding("feature list", Level.WARN, text, remedy)]
         return [Finding("feature list", Level.OK, "both models were trained on these features")]
+
+    def _explanations(self) -> Sequence[Finding]:
+        scoring = self._settings.scoring
+        name = scoring.explanation_endpoint
+        if self._plan is None or scoring.explanations != "endpoint" or name is None:
+            return []
+        try:
+            with closing(self._aws_client("sagemaker")) as client:
+                facts = try_explainer(client, name)
+        except Unavailable as error:
+            remedy = (
+                "scoring.explanation_endpoint: an endpoint that exists; allow "
+                "sagemaker:DescribeEndpoint to see it, sagemaker:InvokeEndpoint to use it"
+            )
+            text = f"{name} was not found or cannot be described: {error}"
+            return [Finding("explanations", Level.WARN, text, remedy)]
+        rows = ClarifyExplanations.max_rows
+        return [judge_explainer(name, facts, self._plan.names, rows)]
 
     def _clocks(self) -> Sequence[Finding]:
         return [judge_clock(self._skews_s)] if self._skews_s else []

@@ -73,6 +73,21 @@ class IndexFacts:
     primaries: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainerFacts:
+    """
+    The ClarifyExplainerConfig of an endpoint; ``status`` is the endpoint's.
+
+    ``columns`` are its FeatureHeaders, empty where it names none, ``max_rows`` its
+    MaxRecordCount, None without one, ``logit`` whether it explains log-odds.
+    """
+
+    status: str
+    columns: tuple[str, ...] = ()
+    max_rows: int | None = None
+    logit: bool = False
+
+
 def from_problems(subject: str, problems: Iterable[Problem]) -> list[Finding]:
     """Each of *problems* as a failure, with the line where it is one of a file."""
     return [
@@ -216,6 +231,37 @@ def judge_endpoint(subject: str, cause: str | None, took_s: float, deadline_ms: 
         remedy = f"decisions would be degraded: raise scoring.deadline_ms ({deadline_ms})"
         return Finding(subject, Level.WARN, text, remedy)
     return Finding(subject, Level.OK, text)
+
+
+def judge_explainer(
+    name: str, facts: ExplainerFacts | None, columns: Sequence[str], rows: int
+) -> Finding:
+    """
+    The endpoint *name* that is to explain requests of *rows* rows of *columns*.
+
+    *facts* are None where its configuration has no explainer. Decisions do not wait for
+    explanations, so nothing here is a failure.
+    """
+    wrong = ""
+    if facts is None:
+        wrong, remedy = (
+            "explains nothing: its configuration has no ExplainerConfig.ClarifyExplainerConfig",
+            "deploy one with it, or scoring.explanations: archive",
+        )
+    elif facts.columns and facts.columns != tuple(columns):
+        wrong, remedy = "explains other columns than the features", "FeatureHeaders: the features"
+    elif facts.max_rows is not None and facts.max_rows < rows:
+        wrong, remedy = (
+            f"takes {facts.max_rows} rows a request",
+            f"InferenceConfig.MaxRecordCount: {rows} or more",
+        )
+    elif facts.logit:
+        wrong, remedy = "explains log-odds, told as probabilities", "ShapConfig.UseLogit: false"
+    elif facts.status != "InService":
+        wrong, remedy = f"is {facts.status}", "wait until it is InService, or deploy it again"
+    if wrong:
+        return Finding("explanations", Level.WARN, f"{name} {wrong}", remedy)
+    return Finding("explanations", Level.OK, f"{name} explains reviews and declines")
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from consumer.checkup import ExplainerFacts
 from consumer.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
 
 _MISSING = ("ResourceNotFoundException", "NoSuchBucket")
 
@@ -78,6 +80,26 @@ def try_delivery_stream(firehose: "FirehoseClient", name: str) -> str:
     with _translated("firehose"):
         answer = firehose.describe_delivery_stream(DeliveryStreamName=name)
     return str(answer["DeliveryStreamDescription"]["DeliveryStreamStatus"])
+
+
+def try_explainer(sagemaker: "SageMakerClient", name: str) -> ExplainerFacts | None:
+    """
+    What explains at the endpoint *name*; None where its configuration has no explainer.
+
+    Raises Unavailable, also where there is no such endpoint.
+    """
+    with _translated("sagemaker"):
+        answer = sagemaker.describe_endpoint(EndpointName=name)
+    explainer = answer.get("ExplainerConfig", {}).get("ClarifyExplainerConfig")
+    if explainer is None:
+        return None
+    inference = explainer.get("InferenceConfig", {})
+    return ExplainerFacts(
+        status=answer["EndpointStatus"],
+        columns=tuple(inference.get("FeatureHeaders", ())),
+        max_rows=inference.get("MaxRecordCount"),
+        logit=explainer["ShapConfig"].get("UseLogit", False),
+    )
 
 
 @contextmanager

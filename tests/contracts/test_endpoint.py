@@ -138,6 +138,13 @@ def test_csv_goes_out_and_json_is_asked_for(remote: SageMakerServer) -> None:
     )
 
 
+def test_a_score_is_asked_for_without_an_explanation(remote: SageMakerServer) -> None:
+    # An explainer asks the model some hundred times more: a decision must not pay for it.
+    invoke(an_endpoint(remote))
+    (request,) = remote.requests
+    assert not [name for name in request.headers if "explanation" in name.lower()]
+
+
 @pytest.mark.parametrize(
     ("content", "content_type"),
     [

@@ -84,6 +84,40 @@ def test_what_is_missing_is_named_with_its_setting(
     assert "does not tell its version" in found["java"]["text"]
 
 
+def test_an_endpoint_that_cannot_explain_is_told_and_fails_nothing(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, stack: Stack
+) -> None:
+    def said() -> str:
+        found = checked(capsysbinary, 1)["explanations"]
+        assert found["level"] == "warn"
+        assert "scoring.explanation" in found["remedy"]
+        return str(found["text"])
+
+    assert main(["check", "--json"]) == 1
+    assert b'"explanations"' not in capsysbinary.readouterr().out
+    monkeypatch.setenv("FRAUDSTREAM_SCORING__EXPLANATIONS", "endpoint")
+    monkeypatch.setenv("FRAUDSTREAM_SCORING__EXPLANATION_ENDPOINT", "explained")
+    assert "explained was not found" in said()
+    sagemaker = session(stack.aws_url).client("sagemaker")
+    sagemaker.create_model(
+        ModelName="fraud", ExecutionRoleArn="arn:aws:iam::000000000000:role/sagemaker"
+    )
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="explained",
+        ProductionVariants=[
+            {
+                "VariantName": "all",
+                "ModelName": "fraud",
+                "InitialInstanceCount": 1,
+                "InstanceType": "ml.m5.large",
+            }
+        ],
+    )
+    sagemaker.create_endpoint(EndpointName="explained", EndpointConfigName="explained")
+    sagemaker.close()
+    assert "no ExplainerConfig" in said()
+
+
 def test_a_redis_that_is_down_hides_nothing_else(
     capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.adapters import aws
 from consumer.adapters.clarify import ClarifyExplanations
 from consumer.adapters.redis.connection import connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.explanations import Explanations
+from consumer.adapters.trial import try_explainer
+from consumer.checkup import ExplainerFacts
 from consumer.clock import SystemClock
 from consumer.document import DocumentFormat
 from consumer.engine import Settled
@@ -188,3 +191,38 @@ def test_a_row_that_cannot_be_sent_stays_unexplained_alone(endpoint: SageMakerSe
 def test_no_endpoint_is_asked_unless_the_settings_say_so(what: str) -> None:
     scoring = Scoring.model_validate({"explanations": what, "explanation_endpoint": "other"})
     assert build_explanations(Settings(scoring=scoring), PLAN) is None
+
+
+@pytest.mark.parametrize(
+    ("inference", "shap", "expected"),
+    [
+        (
+            {"FeatureHeaders": ["amount", "card_count_1h"], "MaxRecordCount": 25},
+            {"UseLogit": True},
+            ExplainerFacts("Updating", ("amount", "card_count_1h"), 25, logit=True),
+        ),
+        ({}, {}, ExplainerFacts("Updating")),
+    ],
+)
+def test_what_an_endpoint_is_configured_to_explain_is_read_from_its_description(
+    endpoint: SageMakerServer,
+    inference: dict[str, object],
+    shap: dict[str, object],
+    expected: ExplainerFacts,
+) -> None:
+    explainer = {"InferenceConfig": inference, "ShapConfig": shap}
+    description = {
+        "EndpointName": "fraud-explained",
+        "EndpointStatus": "Updating",
+        "ExplainerConfig": {"ClarifyExplainerConfig": explainer},
+    }
+    endpoint.plan(server.body(json.dumps(description).encode(), "application/x-amz-json-1.1"))
+    client = aws.client(
+        "sagemaker",
+        Aws(endpoint_url=endpoint.url),
+        connect_timeout_s=5,
+        read_timeout_s=5,
+        max_pool_connections=1,
+    )
+    with closing(client):
+        assert try_explainer(client, "fraud-explained") == expected

@@ -4,6 +4,7 @@ import pytest
 
 from consumer.checkup import (
     DOCUMENT_BYTES,
+    ExplainerFacts,
     Finding,
     IndexFacts,
     Level,
@@ -12,6 +13,7 @@ from consumer.checkup import (
     from_problems,
     judge_clock,
     judge_endpoint,
+    judge_explainer,
     judge_index,
     judge_java,
     judge_memory,
@@ -132,6 +134,35 @@ def test_an_endpoint_answers_within_the_deadline() -> None:
     assert judge_endpoint("endpoint a", None, 0.02, 250).level is Level.OK
     assert judge_endpoint("endpoint a", None, 0.3, 250).level is Level.WARN
     assert judge_endpoint("endpoint a", "status_400", 0.3, 250).level is Level.FAIL
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (None, "no ExplainerConfig"),
+        (ExplainerFacts("InService", ("amount", "hour")), "other columns"),
+        (ExplainerFacts("InService", ("hour",)), "other columns"),
+        (ExplainerFacts("InService", max_rows=19), "takes 19 rows"),
+        (ExplainerFacts("InService", logit=True), "log-odds"),
+        (ExplainerFacts("Creating"), "is Creating"),
+    ],
+)
+def test_what_keeps_an_endpoint_from_explaining_is_a_warning_with_its_remedy(
+    facts: ExplainerFacts | None, said: str
+) -> None:
+    found = judge_explainer("explained", facts, ["hour", "amount"], 20)
+    assert found.level is Level.WARN
+    assert said in found.text
+    assert found.text.startswith("explained ")
+    assert found.remedy
+
+
+def test_an_endpoint_that_explains_these_columns_is_sound() -> None:
+    for facts in (
+        ExplainerFacts("InService"),
+        ExplainerFacts("InService", ("hour", "amount"), max_rows=20),
+    ):
+        assert judge_explainer("explained", facts, ["hour", "amount"], 20).level is Level.OK
 
 
 def test_only_a_failure_is_an_exit_code() -> None:
