@@ -110,9 +110,11 @@ COMMANDS = {
         "consumer.rules_command",
         "check and try the rules, and see what they may use",
         "Check the rules and lists (lint), run the examples beside each rule (test), list every "
-        "name that a rule may use (fields), or show the rules. Exit code 1 when something is "
-        "wrong with them.",
-        "fraudstream rules test --rules config/rules.yaml",
+        "name that a rule may use (fields), or show the rules. Try other rules on decisions on "
+        "record (backtest): what they match, newly decline and newly miss, by what transactions "
+        "turned out to be. Exit code 1 when something is wrong with them.",
+        "fraudstream rules backtest new-rules.yaml --source decisions/ --labels labels.csv",
+        extra="replay",
     ),
     "lists": Command(
         "consumer.lists_command",
@@ -266,15 +268,33 @@ def _add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command.config:
-        parser.add_argument(
-            "--config",
-            type=Path,
-            metavar="PATH",
-            help="settings file (default: config/fraudstream.yaml, then "
-            "/etc/fraudstream/fraudstream.yaml, then built-in defaults)",
-        )
+        _add_config(parser, None)
     if chosen:
         importlib.import_module(command.module).add_arguments(parser)
+        if command.config:
+            for action in _actions(parser):
+                _add_config(action, argparse.SUPPRESS)
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        default=default,
+        help="settings file (default: config/fraudstream.yaml, then "
+        "/etc/fraudstream/fraudstream.yaml, then built-in defaults)",
+    )
+
+
+def _actions(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of what a command can do, after which people write its options, too."""
+    return [
+        chosen
+        for action in parser._actions  # noqa: SLF001 - argparse tells them in no other way
+        if isinstance(action, argparse._SubParsersAction)  # noqa: SLF001
+        for chosen in action.choices.values()
+    ]
 
 
 def _fail(code: int, *lines: str) -> int:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import orjson
 
@@ -23,6 +22,7 @@ from consumer.rules.facts import Catalogue, Fact
 from consumer.rules.lint import find_doubts
 from consumer.rules.source import RuleSource
 from consumer.rules.specification import Mode
+from consumer.rules_arguments import add_backtest_arguments, with_rules_at
 from consumer.settings import Settings
 from consumer.warming_view import view_warming, warming_lines
 
@@ -39,12 +39,16 @@ _ACTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this command takes."""
-    words = "; ".join(f"{name}: {meaning}" for name, meaning in _ACTIONS.items())
-    parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
-    parser.add_argument(
-        "--rules", metavar="PATH", help="another file, or s3://bucket/key, than rules.path"
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, meaning in _ACTIONS.items():
+        each = actions.add_parser(name, help=meaning, description=meaning)
+        each.add_argument(
+            "--rules", metavar="PATH", help="another file, or s3://bucket/key, than rules.path"
+        )
+        each.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    meaning = "what other rules would have done with decisions on record, against the live ones"
+    each = actions.add_parser("backtest", help=meaning, description=meaning)
+    add_backtest_arguments(each)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,7 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises Misconfigured for the settings and features, and Unavailable.
     """
-    settings = _with_rules(configuration.load(arguments.config).settings, arguments.rules)
+    settings = configuration.load(arguments.config).settings
+    if arguments.action == "backtest":
+        return _backtest(settings, arguments)
+    return _look(with_rules_at(settings, arguments.rules), arguments)
+
+
+def _look(settings: Settings, arguments: argparse.Namespace) -> int:
     plan = load_plan(settings.features.path, settings.events.base_currency)
     source = build_rule_source(settings, plan)
     if arguments.action == "fields":
@@ -73,11 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _say(shown, [*_rule_lines(rules), *warming_lines(view)], arguments)
 
 
-def _with_rules(settings: Settings, path: str | None) -> Settings:
-    if path is None:
-        return settings
-    place = path if path.startswith("s3://") else Path(path)
-    return settings.model_copy(update={"rules": settings.rules.model_copy(update={"path": place})})
+def _backtest(settings: Settings, arguments: argparse.Namespace) -> int:
+    # Reads files of millions of rows, with libraries that a check of rules can do without.
+    from consumer import rules_backtest  # noqa: PLC0415
+
+    plan = load_plan(settings.features.path, settings.events.base_currency)
+    try:
+        found = rules_backtest.backtest_rules(settings, plan, arguments)
+    except Misconfigured as error:
+        return _refuse(error.problems, arguments)
+    return _say(rules_backtest.as_json(*found), rules_backtest.render(*found), arguments)
 
 
 def _lint(source: RuleSource, arguments: argparse.Namespace) -> int:

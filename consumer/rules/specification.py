@@ -8,7 +8,7 @@ checked later, by ``compilation.py``.
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -87,6 +87,10 @@ class Specification:
     hash: str
     source: str
     text: str
+
+    def with_rules(self, rules: Sequence[Rule], mode: Mode) -> "Specification":
+        """The same with other *rules*, as if they stood in the file."""
+        return replace(self, rules=rules, mode=mode, hash=_hash(rules, mode))
 
 
 def parse_rules(text: str, source: str) -> Specification:
