@@ -16,12 +16,16 @@ from consumer.model import Kind, Label, LabelEffect, LabelValue, Observation, Tr
 from consumer.ports import Observe
 from consumer.settings import Settings
 from consumer.training.dataset import collect, label
-from consumer.training.train import Trained, TrainingSettings, train
+from consumer.training.examples import InMemory
+from consumer.training.settings import SplitSettings, TrainingSettings
+from consumer.training.train import Trained, train
 
 # Chargebacks arrive for up to ten days, so younger rows would be learnt as legitimate.
 _LABEL_DELAY_S = 10 * 86_400
 # The longest window has to fill before a vector says what it will say live.
 _WARM_UP_S = 30 * 86_400
+# Twenty days are left after warm-up and label delay, too few for another gap among them.
+_SPLIT = SplitSettings(gap=0, validation=0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ def learn(
     cutoff = datetime.fromtimestamp(int(vectors.times_s.max()), UTC)
     dataset = label(vectors, labels, cutoff=cutoff, delay_s=_LABEL_DELAY_S, warmup_s=_WARM_UP_S)
     verdicts = [_verdict(effect) for effect in labelling.effects]
-    return Learned(train(dataset, folder, TrainingSettings()), events, verdicts)
+    trained = train(InMemory(dataset), folder, TrainingSettings(split=_SPLIT))
+    return Learned(trained, events, verdicts)
 
 
 def _observed(transaction: Transaction) -> Event:

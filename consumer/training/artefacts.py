@@ -5,9 +5,10 @@ An archive is the ``model.tar.gz`` that SageMaker hands to a container:
 
     fraud      ``xgboost-model``   the booster in UBJSON, as the built-in XGBoost loads it
     anomaly    ``forest.msgpack``  the trees of the random cut forest as krcf stores them
-               ``forest.json``     format, parameters and the scaling of each feature
+               ``forest.json``     format, parameters and what each input is made of
     both       ``features.json``   ordered feature names and the hash of the feature plan
                ``metrics.json``    quality and thresholds measured in training
+               ``training.json``   settings, data sets, split and versions; not in old archives
                ``manifest.json``   kind, and the SHA-256 of every other member
 
 Nothing in it is a pickle, so loading runs no code of the archive's author, and
@@ -15,8 +16,10 @@ every member is checked against the manifest before it is parsed. The same input
 gives the same bytes: times, owners and modes in the tar are constants.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -28,7 +31,8 @@ import xgboost
 
 from consumer.training import archive
 from consumer.training.archive import Kind, problem, to_json
-from consumer.training.forest import Forest, Scaling
+from consumer.training.forest import Forest
+from consumer.training.transformation import Column, Transformation
 
 Rows = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -39,11 +43,14 @@ _FOREST_STATE: Final = "forest.msgpack"
 _FOREST: Final = "forest.json"
 _FEATURES: Final = "features.json"
 _METRICS: Final = "metrics.json"
+_TRAINING: Final = "training.json"
 _MEMBERS: Final[Mapping[str, frozenset[str]]] = {
     "fraud": frozenset({_BOOSTER, _FEATURES, _METRICS}),
     "anomaly": frozenset({_FOREST, _FOREST_STATE, _FEATURES, _METRICS}),
 }
-_FOREST_FORMAT: Final = "fraudstream-rcf-1"
+_OPTIONAL: Final = frozenset({_TRAINING})
+_FOREST_FORMAT: Final = "fraudstream-rcf-2"
+_SCALED_FORMAT: Final = "fraudstream-rcf-1"
 
 
 class Model(Protocol):
@@ -82,8 +89,10 @@ class _Features(msgspec.Struct, frozen=True):
 class _ForestFile(msgspec.Struct, frozen=True):
     format: str
     parameters: dict[str, int]
-    centre: list[float]
-    spread: list[float]
+    transformation: Transformation | None = None
+    # Of the earlier format, in which every feature was scaled and nothing else.
+    centre: list[float] = []
+    spread: list[float] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,7 @@ def write_fraud(
     names: Sequence[str],
     feature_hash: str,
     metrics: Mapping[str, object],
+    training: Mapping[str, object] | None = None,
 ) -> None:
     """
     Write *booster* as the archive *path*, replacing it whole.
@@ -131,7 +141,7 @@ def write_fraud(
     nameless columns and XGBoost would refuse them.
     """
     members = {_BOOSTER: bytes(booster.save_raw("ubj"))}
-    archive.write(path, "fraud", members | _describe(names, feature_hash, metrics))
+    archive.write(path, "fraud", members | _describe(names, feature_hash, metrics, training))
 
 
 def write_anomaly(
@@ -140,19 +150,19 @@ def write_anomaly(
     names: Sequence[str],
     feature_hash: str,
     metrics: Mapping[str, object],
+    training: Mapping[str, object] | None = None,
 ) -> None:
     """Write *forest* as the archive *path*, replacing it whole."""
     description = _ForestFile(
         format=_FOREST_FORMAT,
         parameters=forest.parameters,
-        centre=forest.scaling.centre.tolist(),
-        spread=forest.scaling.spread.tolist(),
+        transformation=forest.transformation,
     )
     members = {
         _FOREST: to_json(description),
         _FOREST_STATE: forest.trees.to_msgpack(),
     }
-    archive.write(path, "anomaly", members | _describe(names, feature_hash, metrics))
+    archive.write(path, "anomaly", members | _describe(names, feature_hash, metrics, training))
 
 
 def load(path: Path) -> FraudModel | AnomalyModel:
@@ -203,17 +213,21 @@ def _check_width(rows: Rows, names: Sequence[str]) -> npt.NDArray[np.float32]:
 
 
 def _describe(
-    names: Sequence[str], feature_hash: str, metrics: Mapping[str, object]
+    names: Sequence[str],
+    feature_hash: str,
+    metrics: Mapping[str, object],
+    training: Mapping[str, object] | None,
 ) -> dict[str, bytes]:
-    return {
+    members = {
         _FEATURES: to_json(_Features(tuple(names), feature_hash)),
         _METRICS: to_json(dict(metrics)),
     }
+    return members if training is None else {**members, _TRAINING: to_json(dict(training))}
 
 
 def _read(path: Path) -> tuple[Kind, dict[str, bytes]]:
     kind, members = archive.read(path)
-    if members.keys() != _MEMBERS[kind]:
+    if members.keys() - _OPTIONAL != _MEMBERS[kind]:
         found, expected = sorted(members), sorted(_MEMBERS[kind])
         raise problem(path, "members", ", ".join(found), ", ".join(expected))
     return kind, members
@@ -244,13 +258,26 @@ def _load_booster(path: Path, data: bytes) -> xgboost.Booster:
 
 def _load_forest(path: Path, members: Mapping[str, bytes]) -> Forest:
     description = _decode(path, members, _FOREST, _ForestFile)
-    if description.format != _FOREST_FORMAT:
+    if description.format not in {_FOREST_FORMAT, _SCALED_FORMAT}:
         raise problem(path, _FOREST, f"format {description.format}", _FOREST_FORMAT)
-    scaling = Scaling(np.array(description.centre), np.array(description.spread))
+    front = description.transformation or _scaling(description)
     try:
         trees = krcf.RandomCutForest.from_msgpack(members[_FOREST_STATE])
     except RuntimeError as error:
         raise problem(path, _FOREST_STATE, "no readable forest", "state of krcf") from error
-    if {len(scaling.centre), len(scaling.spread)} != {trees.dimensions()}:
-        raise problem(path, _FOREST, "scaling of another width", "one pair a feature")
-    return Forest(trees, scaling, description.parameters)
+    wrong = front.problem()
+    if wrong is None and len(front.columns) != trees.dimensions():
+        wrong = f"{len(front.columns)} inputs for trees of {trees.dimensions()}"
+    if wrong is not None:
+        raise problem(path, _FOREST, wrong, "what each input of the trees is made of")
+    return Forest(trees, front, description.parameters)
+
+
+def _scaling(description: _ForestFile) -> Transformation:
+    """What the earlier format says: for every feature what to reduce it by and divide it by."""
+    pairs = zip_longest(description.centre, description.spread, fillvalue=0.0)
+    columns = [
+        Column(at=at, shape="standard", centre=centre, factor=1 / spread if spread else math.nan)
+        for at, (centre, spread) in enumerate(pairs)
+    ]
+    return Transformation(len(columns), tuple(columns))

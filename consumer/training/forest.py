@@ -1,12 +1,7 @@
 """
-A random cut forest over scaled features.
+A random cut forest behind the transformation of its inputs.
 
-A cut falls on a feature with a probability proportional to its range (Guha et
-al., Robust Random Cut Forest Based Anomaly Detection on Streams, ICML 2016), so
-unscaled seconds or sums of money would take every cut and hide the counts.
-Features are therefore brought to mean 0 and standard deviation 1. On SageMaker
-the same scaling stands in front of the built-in algorithm, as the first
-container of an inference pipeline.
+The forest is that of krcf; what its inputs are is told in ``transformation``.
 """
 
 from dataclasses import dataclass
@@ -15,32 +10,16 @@ import krcf
 import numpy as np
 import numpy.typing as npt
 
+from consumer.training.transformation import Transformation, fit
+
 TREES = 100
 TREE_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
-    """What each feature is reduced by and then divided by; both of shape (d,)."""
-
-    centre: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, rows: npt.NDArray[np.floating]) -> "Scaling":
-        """Mean and standard deviation of *rows*, shape (n, d); a constant feature is left alone."""
-        spread = rows.std(axis=0, dtype=np.float64)
-        return cls(rows.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0))
-
-    def apply(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Scale *rows*, shape (n, d)."""
-        return ((rows - self.centre) / self.spread).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
 class Forest:
     """
-    Trees, the scaling in front of them, and the parameters they were grown with.
+    Trees, the transformation in front of them, and the parameters they were grown with.
 
     The score of a row is the mean over the trees of the height at which a cut
     would separate it, normalised by the logarithm of the tree's size: ≥ 0,
@@ -49,13 +28,13 @@ class Forest:
     """
 
     trees: krcf.RandomCutForest
-    scaling: Scaling
+    transformation: Transformation
     parameters: dict[str, int]
 
     @property
     def dimensions(self) -> int:
-        """The number of features of a row."""
-        return self.trees.dimensions()
+        """The number of features of a row, of which the trees may see fewer."""
+        return self.transformation.width
 
     def score(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """
@@ -63,30 +42,36 @@ class Forest:
 
         About 100 µs a row on one core with the GIL held, so more threads do not help.
         """
-        scaled = self.scaling.apply(rows)
-        return np.fromiter((self.trees.score(row) for row in scaled), np.float64, len(scaled))
+        inputs = self.transformation.apply(rows)
+        return np.fromiter((self.trees.score(row) for row in inputs), np.float64, len(inputs))
 
 
 def grow(
-    rows: npt.NDArray[np.floating], *, seed: int, trees: int = TREES, tree_size: int = TREE_SIZE
+    rows: npt.NDArray[np.floating],
+    *,
+    seed: int,
+    trees: int = TREES,
+    tree_size: int = TREE_SIZE,
+    transformation: Transformation | None = None,
 ) -> Forest:
     """
     Grow a forest from *rows*, shape (n, d): the same rows and seed give the same forest.
 
     At most ``trees * tree_size`` rows are used, drawn without replacement: as
-    many as the built-in algorithm samples for its trees. About 150 µs a row.
+    many as the built-in algorithm samples for its trees. About 150 µs a row. Without a
+    *transformation* every feature is brought to mean 0 and standard deviation 1.
     """
-    scaling = Scaling.of(rows)
+    front = fit(rows) if transformation is None else transformation
     chosen = np.random.default_rng(seed).permutation(len(rows))[: trees * tree_size]
     parameters = {
-        "dimensions": rows.shape[1],
+        "dimensions": len(front.columns),
         "num_trees": trees,
         "sample_size": tree_size,
         "random_seed": seed,
     }
     forest = krcf.RandomCutForest(
         {
-            "dimensions": rows.shape[1],
+            "dimensions": len(front.columns),
             "shingle_size": 1,
             "num_trees": trees,
             "sample_size": tree_size,
@@ -94,6 +79,6 @@ def grow(
             "parallel_execution_enabled": False,
         }
     )
-    for row in scaling.apply(rows[chosen]):
+    for row in front.apply(rows[chosen]):
         forest.update(row)
-    return Forest(forest, scaling, parameters)
+    return Forest(forest, front, parameters)
