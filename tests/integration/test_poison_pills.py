@@ -184,32 +184,26 @@ def work_off(daemon: Daemon, ids: list[str]) -> None:
     assert daemon.saved() == len(ids)
 
 
-@pytest.mark.parametrize(
-    ("how", "where", "told", "cause"),
-    [
-        ("fault", "decode", "SIGSEGV", "worker_died"),
-        ("memory", "decide", "out_of_memory", "out_of_memory"),
-        # On another thread, while the worker is elsewhere.
-        ("fault", "publish", "SIGSEGV", "worker_died"),
-    ],
-)
+def accuse_before(daemon: Daemon, how: str, stage: str, number: int, times: int = 2) -> None:
+    """Let so many deaths at record *number* have happened before the daemon starts."""
+    at = f"{number}:0"
+    death = Death(how=how, stage=stage, stage_age_s=0.1, time_ms=0, at=(at, at))
+    for _ in range(times):
+        accuse(daemon.folder / "run", APPLICATION, SHARD, death)
+
+
 def test_a_record_that_ends_its_worker_becomes_one_letter_and_the_rest_is_decided_once(
-    daemon: Daemon, how: str, where: str, told: str, cause: str
+    daemon: Daemon,
 ) -> None:
-    poison = f"poison-{how}-{where}"
-    ids = [*plain(12), poison, *(f"late-{number}" for number in range(12))]
+    ids = [*plain(12), "poison-fault-decode", *(f"late-{number}" for number in range(12))]
     work_off(daemon, ids)
 
     ((name, letter),) = daemon.letters().items()
     assert (name, letter["error"]) == (f"{SHARD}-13-0", "crashed")
-    assert letter["message"].count(told) == 3
-    decided = daemon.decided()
-    # The document of one whose row is the trouble was stored before.
-    assert set(decided) - {poison} == set(ids) - {poison}
-    assert set(decided.values()) == {1}
+    assert letter["message"].count("SIGSEGV") == 3
+    assert daemon.decided() == Counter(set(ids) - {"poison-fault-decode"})
     restarts = daemon.restarts()
-    assert {event["cause"] for event in restarts} == {cause}
-    assert {event["how"] for event in restarts} == {told}
+    assert {(event["cause"], event["how"]) for event in restarts} == {("worker_died", "SIGSEGV")}
     assert len(restarts) == 4, "one death in the chunk, three at the record"
     assert [event["restarts"] for event in restarts] == [1, 2, 3, 4]
     assert restarts[-1]["under_way"] == "13:0"
@@ -218,10 +212,36 @@ def test_a_record_that_ends_its_worker_becomes_one_letter_and_the_rest_is_decide
     assert len(daemon.events("a record is dead-lettered as crashed")) == 1
 
 
+@pytest.mark.parametrize(
+    ("how", "where", "told", "cause"),
+    [
+        ("memory", "decide", "out_of_memory", "out_of_memory"),
+        # On another thread, while the worker is elsewhere.
+        ("fault", "publish", "SIGSEGV", "worker_died"),
+    ],
+)
+def test_a_third_death_in_any_way_at_any_step_ends_the_trials(
+    daemon: Daemon, how: str, where: str, told: str, cause: str
+) -> None:
+    accuse_before(daemon, told, where, 3)
+    poison = f"poison-{how}-{where}"
+    ids = [*plain(2), poison, *(f"late-{number}" for number in range(12))]
+    work_off(daemon, ids)
+
+    ((name, letter),) = daemon.letters().items()
+    assert (name, letter["error"]) == (f"{SHARD}-3-0", "crashed")
+    assert letter["message"].count(told) == 3
+    decided = daemon.decided()
+    # The document of one whose row is the trouble was stored before.
+    assert set(decided) - {poison} == set(ids) - {poison}
+    assert set(decided.values()) == {1}
+    (restart,) = daemon.restarts()
+    assert (restart["cause"], restart["how"], restart["under_way"]) == (cause, told, "3:0")
+    assert daemon.suspected() == [], "what is saved is forgotten"
+
+
 def test_a_record_that_hangs_in_c_is_given_up_and_the_hang_is_traced(daemon: Daemon) -> None:
-    death = Death(how="watchdog", stage="decode", stage_age_s=3.0, time_ms=0, at=("2:0", "2:0"))
-    for _ in range(2):
-        accuse(daemon.folder / "run", APPLICATION, SHARD, death)
+    accuse_before(daemon, "watchdog", "decode", 2)
     work_off(daemon, ["tx-1", "poison-spin-decode", "tx-3"])
     (told,) = daemon.restarts()
     assert (told["cause"], told["how"], told["stage"]) == ("watchdog", "watchdog", "decode")
@@ -253,6 +273,8 @@ def test_java_that_stands_still_is_named_and_not_the_worker_that_waits_for_it(
 
 
 def test_several_poison_pills_in_a_chunk_are_found_one_after_the_other(daemon: Daemon) -> None:
+    # Of the first the two deaths before; all of the second's are died here.
+    accuse_before(daemon, "SIGSEGV", "decode", 7)
     ids = [*plain(6), "poison-fault-decode", "poison-exit-observe", "last"]
     work_off(daemon, ids)
     letters = daemon.letters()
@@ -264,11 +286,11 @@ def test_several_poison_pills_in_a_chunk_are_found_one_after_the_other(daemon: D
 
 
 def test_kills_at_random_blame_no_record(daemon: Daemon) -> None:
-    ids = [f"slow-{number}" for number in range(60)]
+    ids = [f"slow-{number}" for number in range(30)]
     daemon.put(*ids)
     daemon.start()
     chance = random.Random(7)
-    for _ in range(5):
+    for _ in range(4):
         worker = eventually(daemon.worker, "a worker")
         # It may pass a record in each life; never to let it would be no chance.
         eventually(partial(daemon.has_moved, worker.pid), "it gets on")
@@ -323,9 +345,7 @@ def test_a_daemon_that_is_killed_suspects_nothing(daemon: Daemon) -> None:
 
 
 def test_a_suspicion_survives_the_daemon(daemon: Daemon) -> None:
-    death = Death(how="SIGSEGV", stage="score", stage_age_s=0.1, time_ms=0, at=("3:0", "3:0"))
-    for _ in range(3):
-        accuse(daemon.folder / "run", APPLICATION, SHARD, death)
+    accuse_before(daemon, "SIGSEGV", "score", 3, times=3)
     work_off(daemon, plain(5))
     assert list(daemon.letters()) == [f"{SHARD}-3-0"]
     assert set(daemon.decided()) == {"tx-1", "tx-2", "tx-4", "tx-5"}

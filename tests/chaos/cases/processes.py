@@ -52,7 +52,7 @@ for _port, _what in {
     Port.ACKNOWLEDGE: "the acknowledgement of Firehose",
     Port.FRAUD: "the call of an endpoint",
 }.items():
-    case(f"processes/kill around {_what}", ONCE, quick=_port in (Port.OBSERVE, Port.DECIDE))(
+    case(f"processes/kill around {_what}", ONCE, quick=_port is Port.OBSERVE)(
         partial(_kill_around, _port)
     )
 
@@ -193,7 +193,6 @@ for _fault, _what in {
 @case(
     "processes/a hung worker is ended by its timeout",
     "what it had begun is finished by the next one, once",
-    quick=True,
 )
 def _hung(arena: Arena) -> None:
     faults = [

@@ -163,7 +163,7 @@ def _leave_twice(run: ShardRun, begin: Callable[[], None], end: Callable[[], Non
     assert_no_traceback(run)
 
 
-@case("sinks/the delivery stream is gone, without a spill", LEFT, quick=True)
+@case("sinks/the delivery stream is gone, without a spill", LEFT)
 def _stream_gone(arena: Arena) -> None:
     def gone(handler: Handler, batch: Batch) -> None:
         arena.count.note()
