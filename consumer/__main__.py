@@ -143,6 +143,16 @@ COMMANDS = {
         "fraudstream models show models/fraud.tar.gz",
         extra="train",
     ),
+    "report": Command(
+        "consumer.report_command",
+        "measure decisions against labels: figures and a page",
+        "Measure how good decisions were: those of a replay, or what Firehose wrote with a source "
+        "of labels. Writes report.json and report.html with precision and recall, money caught "
+        "and blocked wrongly, card precision, every rule, calibration and latency, and how "
+        "challengers differ. Prints a summary.",
+        "fraudstream report decisions/ --labels labels.csv --challenger new=other.parquet",
+        extra="train",
+    ),
     "redrive": Command(
         "consumer.redrive_command",
         "look at dead letters and send them again",

@@ -1,0 +1,163 @@
+"""Pictures of decisions, each with a sentence for who reads it; None without anything to show."""
+
+from typing import Final
+
+from matplotlib.ticker import MaxNLocator
+
+from consumer.evaluation.axes import COUNT, date_axis, day_number
+from consumer.evaluation.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    RED,
+    YELLOW,
+    Plot,
+    canvas,
+    to_plot,
+)
+from consumer.evaluation.figures import Figures
+
+_MARKED: Final = ("p50", "p95", "p99")
+
+
+def draw_by_day(figures: Figures) -> Plot | None:
+    """Outcomes by day."""
+    days = figures.by_day
+    if not days:
+        return None
+    with canvas(2, (1, 2)) as (figure, (upper, lower)):
+        when = [day_number(day.date) for day in days]
+        upper.bar(when, [day.outcomes["approve"] for day in days], color=GREEN, label="approved")
+        reviewed = [day.outcomes["review"] for day in days]
+        lower.bar(when, reviewed, color=YELLOW, label="to review")
+        lower.bar(
+            when,
+            [day.outcomes["decline"] for day in days],
+            bottom=reviewed,
+            color=RED,
+            label="declined",
+        )
+        if figures.input.frauds:
+            lower.plot(
+                when,
+                [day.frauds for day in days],
+                "o-",
+                color=INK,
+                markersize=3,
+                linewidth=1,
+                label="known frauds",
+            )
+        date_axis(upper, len(days))
+        date_axis(lower, len(days))
+        upper.tick_params(labelbottom=False)
+        for axes in (upper, lower):
+            axes.set_ylabel("a day")
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_formatter(COUNT)
+        lower.set_xlabel("day (UTC)")
+        figure.legend(loc="outside upper center", ncols=4)
+        return to_plot(
+            figure,
+            "by-day",
+            "Decisions by day",
+            "A jump on one day is a wave of fraud, a rule that went wrong or a change of "
+            "traffic; frauds count only as far as labels are known.",
+        )
+
+
+def draw_money_by_day(figures: Figures) -> Plot | None:
+    """Fraud money by day, caught and missed."""
+    days = figures.by_day
+    if not figures.input.fraud_money > 0:
+        return None
+    with canvas() as (figure, (axes,)):
+        when = [day_number(day.date) for day in days]
+        caught = [day.money_caught for day in days]
+        missed = [day.fraud_money - day.money_caught for day in days]
+        axes.bar(when, caught, color=GREEN, label="fraud caught")
+        axes.bar(when, missed, bottom=caught, color=RED, label="fraud missed")
+        wrong = [-day.money_declined_wrongly for day in days]
+        axes.bar(when, wrong, color=YELLOW, label="declined wrongly")
+        axes.axhline(0, color=INK, linewidth=1)
+        date_axis(axes, len(days))
+        axes.yaxis.set_major_formatter(COUNT)
+        axes.set_ylabel(f"{figures.currency} a day")
+        axes.set_xlabel("day (UTC)")
+        figure.legend(loc="outside upper center", ncols=3)
+        return to_plot(
+            figure,
+            "money-by-day",
+            "Money by day",
+            "Green was saved, red was lost, and what hangs below the line belonged to honest "
+            "customers who were declined.",
+        )
+
+
+def draw_latency(figures: Figures) -> Plot | None:
+    """How long decisions took."""
+    told = figures.latency
+    if told is None:
+        return None
+    with canvas() as (figure, (axes,)):
+        axes.stairs(told.counts, told.edges, color=BLUE, fill=True, alpha=0.4)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(COUNT)
+        for name in _MARKED:
+            value = told.percentiles[name]
+            axes.axvline(value, color=INK, linewidth=1, linestyle="--")
+            axes.annotate(
+                f"{name} {value:,.4g}",
+                (value, 0.98),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                ha="right",
+                va="top",
+                fontsize=8,
+            )
+        axes.yaxis.set_major_formatter(COUNT)
+        axes.set_xlabel("milliseconds (log scale)")
+        axes.set_ylabel("decisions")
+        return to_plot(
+            figure,
+            "latency",
+            "Time to decide",
+            f"Measured {told.of}: half of the decisions took less than p50, one in a hundred "
+            "longer than p99.",
+        )
+
+
+def draw_differences(figures: Figures) -> Plot | None:
+    """What challengers change, with intervals."""
+    told = [
+        (f"{duel.name}: {_named(name)}" if len(figures.challengers) > 1 else _named(name), each)
+        for duel in figures.challengers
+        for name, each in duel.figures.items()
+        if each.difference is not None and "money" not in name
+    ]
+    if not told:
+        return None
+    with canvas() as (figure, (axes,)):
+        figure.set_figheight(1.2 + 0.3 * len(told))
+        for row, (_, each) in enumerate(reversed(told)):
+            if each.low is not None and each.high is not None:
+                clear = each.low > 0 or each.high < 0
+                axes.plot((each.low, each.high), (row, row), color=ORANGE if clear else INK)
+            axes.plot(each.difference or 0.0, row, "o", color=ORANGE)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_yticks(range(len(told)), [name for name, _ in reversed(told)])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("challenger less champion, with 95 % interval")
+        return to_plot(
+            figure,
+            "differences",
+            "Challenger against champion",
+            "Right of the line the challenger is better; where the bar crosses the line, the "
+            "difference may be chance.",
+        )
+
+
+def _named(name: str) -> str:
+    """``fraud.roc_auc`` as a person would say it."""
+    score, _, figure = name.partition(".")
+    return f"{score}: {figure.replace('_', ' ').replace('roc auc', 'ROC AUC')}"

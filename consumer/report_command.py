@@ -1,0 +1,118 @@
+"""``fraudstream report``: how good decisions were, as figures, a page and a summary."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from consumer import configuration
+from consumer.errors import Misconfigured, Problem
+
+_K = 100
+_RESAMPLES = 200
+_MOST = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this command takes."""
+    parser.add_argument(
+        "decisions",
+        nargs="+",
+        metavar="DECISIONS",
+        help="files, folders or patterns: Parquet of a replay, or what Firehose wrote",
+    )
+    parser.add_argument(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="transaction_id and label (or fraud) as CSV, JSON lines or Parquet, or label events; "
+        "wins over labels in the decisions",
+    )
+    parser.add_argument(
+        "--challenger",
+        action="append",
+        default=[],
+        metavar="[NAME=]OTHER",
+        help="decisions of another model or rule set on the same transactions; once for each",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="DIR", help="folder (default: report)"
+    )
+    parser.add_argument(
+        "--unlabelled-legitimate",
+        action="store_true",
+        help="what has no label is legitimate: for sources that only tell frauds",
+    )
+    parser.add_argument(
+        "--cards",
+        type=_count,
+        default=_K,
+        metavar="K",
+        help="cards that a team can look at a day, the k of card precision (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resample",
+        choices=("card", "day"),
+        default="card",
+        help="what is drawn for the intervals of a comparison (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=_count,
+        default=_RESAMPLES,
+        metavar="N",
+        help="how often (default: %(default)s)",
+    )
+    parser.add_argument("--currency", metavar="CODE", help="default: events.base_currency")
+    parser.add_argument("--json", action="store_true", help="print report.json, not the summary")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report and print it. Raises Misconfigured for input that cannot be read."""
+    from consumer.evaluation.reporting import Request, write_report  # noqa: PLC0415 - needs an extra
+
+    currency = arguments.currency
+    if currency is None:
+        currency = configuration.load(arguments.config).settings.events.base_currency
+    report = write_report(
+        Request(
+            decisions=arguments.decisions,
+            out=arguments.out,
+            currency=currency,
+            labels=arguments.labels,
+            challengers=_challengers(arguments.challenger),
+            unlabelled_legitimate=arguments.unlabelled_legitimate,
+            k=arguments.cards,
+            cluster=arguments.resample,
+            resamples=arguments.resamples,
+        )
+    )
+    if arguments.json:
+        sys.stdout.buffer.write(report.encoded())
+        sys.stdout.flush()
+    else:
+        report.print(Console(highlight=False))
+    return 0
+
+
+def _challengers(given: list[str]) -> dict[str, list[str]]:
+    """Places by name; a name given twice is an error, without one it is the file's."""
+    named: dict[str, list[str]] = {}
+    for text in given:
+        name, separator, place = text.partition("=")
+        if not separator:
+            name, place = Path(text).name.partition(".")[0] or "challenger", text
+        if name in named:
+            expected = "another name for each: --challenger NAME=OTHER"
+            raise Misconfigured([Problem("arguments", "--challenger", repr(name), expected)])
+        named[name] = [place]
+    return named
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        message = f"expected 1 to {_MOST}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
