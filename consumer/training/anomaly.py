@@ -16,8 +16,8 @@ from consumer.errors import Misconfigured, Problem
 from consumer.training.classifier import Say, quiet
 from consumer.training.examples import Part
 from consumer.training.forest import Forest, grow
+from consumer.training.scaling import SHAPES, Scaling, Shape, fit
 from consumer.training.settings import AnomalySettings, TrainingSettings
-from consumer.training.transformation import SHAPES, Shape, Transformation, fit
 from consumer.yaml_document import expect_key
 
 _MOST_FRAUDS = 2_000
@@ -70,7 +70,7 @@ def fit_forest(
             seed=settings.seed,
             trees=wanted.trees,
             tree_size=wanted.tree_size,
-            transformation=front_of(rows, names, wanted, shape),
+            scaling=front_of(rows, names, wanted, shape),
         )
         scores = forest.score(sample.rows)
         reached[shape] = _precision(sample, scores)
@@ -78,14 +78,14 @@ def fit_forest(
         if best is None or reached[shape] > reached[str(best.facts["shape"])]:
             best = Grown(forest, scores, {"shape": shape})
     assert best is not None
-    used = [names[column.at] for column in best.forest.transformation.columns]
+    used = [names[column.at] for column in best.forest.scaling.columns]
     facts = {**best.facts, "shapes": reached, "inputs": used}
     return Grown(best.forest, best.scores, facts)
 
 
 def front_of(
     rows: npt.NDArray[np.float32], names: tuple[str, ...], wanted: AnomalySettings, shape: Shape
-) -> Transformation:
+) -> Scaling:
     """Fit what stands in front of the trees: *shape*, where the settings name no other."""
     place = {name: at for at, name in enumerate(names)}
     return fit(

@@ -16,12 +16,10 @@ every member is checked against the manifest before it is parsed. The same input
 gives the same bytes: times, owners and modes in the tar are constants.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import krcf
 import msgspec
@@ -32,7 +30,7 @@ import xgboost
 from consumer.training import archive
 from consumer.training.archive import Kind, problem, to_json
 from consumer.training.forest import Forest
-from consumer.training.transformation import Column, Transformation
+from consumer.training.scaling import Column, Scaling
 
 Rows = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -89,7 +87,7 @@ class _Features(msgspec.Struct, frozen=True):
 class _ForestFile(msgspec.Struct, frozen=True):
     format: str
     parameters: dict[str, int]
-    transformation: Transformation | None = None
+    scaling: dict[str, Any] | None = None
     # Of the earlier format, in which every feature was scaled and nothing else.
     centre: list[float] = []
     spread: list[float] = []
@@ -156,7 +154,7 @@ def write_anomaly(
     description = _ForestFile(
         format=_FOREST_FORMAT,
         parameters=forest.parameters,
-        transformation=forest.transformation,
+        scaling=forest.scaling.to_dict(),
     )
     members = {
         _FOREST: to_json(description),
@@ -260,24 +258,27 @@ def _load_forest(path: Path, members: Mapping[str, bytes]) -> Forest:
     description = _decode(path, members, _FOREST, _ForestFile)
     if description.format not in {_FOREST_FORMAT, _SCALED_FORMAT}:
         raise problem(path, _FOREST, f"format {description.format}", _FOREST_FORMAT)
-    front = description.transformation or _scaling(description)
     try:
         trees = krcf.RandomCutForest.from_msgpack(members[_FOREST_STATE])
     except RuntimeError as error:
         raise problem(path, _FOREST_STATE, "no readable forest", "state of krcf") from error
-    wrong = front.problem()
-    if wrong is None and len(front.columns) != trees.dimensions():
-        wrong = f"{len(front.columns)} inputs for trees of {trees.dimensions()}"
-    if wrong is not None:
-        raise problem(path, _FOREST, wrong, "what each input of the trees is made of")
-    return Forest(trees, front, description.parameters)
+    told = description.scaling
+    try:
+        scaling = _earlier_scaling(description) if told is None else Scaling.from_dict(told)
+    except (ValueError, ZeroDivisionError) as error:
+        expected = "what each input of the trees is made of"
+        raise problem(path, _FOREST, str(error), expected) from error
+    if len(scaling.columns) != trees.dimensions():
+        found = f"{len(scaling.columns)} inputs"
+        raise problem(path, _FOREST, found, f"{trees.dimensions()}, as many as the trees have")
+    return Forest(trees, scaling, description.parameters)
 
 
-def _scaling(description: _ForestFile) -> Transformation:
+def _earlier_scaling(description: _ForestFile) -> Scaling:
     """What the earlier format says: for every feature what to reduce it by and divide it by."""
-    pairs = zip_longest(description.centre, description.spread, fillvalue=0.0)
+    pairs = zip(description.centre, description.spread, strict=True)
     columns = [
-        Column(at=at, shape="standard", centre=centre, factor=1 / spread if spread else math.nan)
+        Column(at=at, shape="standard", centre=centre, factor=1 / spread)
         for at, (centre, spread) in enumerate(pairs)
     ]
-    return Transformation(len(columns), tuple(columns))
+    return Scaling(len(columns), tuple(columns))

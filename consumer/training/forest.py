@@ -1,7 +1,7 @@
 """
-A random cut forest behind the transformation of its inputs.
+A random cut forest behind the scaling of its inputs.
 
-The forest is that of krcf; what its inputs are is told in ``transformation``.
+The forest is that of krcf; what its inputs are is told in ``scaling``.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import krcf
 import numpy as np
 import numpy.typing as npt
 
-from consumer.training.transformation import Transformation, fit
+from consumer.training.scaling import Scaling, fit
 
 TREES = 100
 TREE_SIZE = 256
@@ -19,7 +19,7 @@ TREE_SIZE = 256
 @dataclass(frozen=True, slots=True)
 class Forest:
     """
-    Trees, the transformation in front of them, and the parameters they were grown with.
+    Trees, the scaling in front of them, and the parameters they were grown with.
 
     The score of a row is the mean over the trees of the height at which a cut
     would separate it, normalised by the logarithm of the tree's size: ≥ 0,
@@ -28,13 +28,13 @@ class Forest:
     """
 
     trees: krcf.RandomCutForest
-    transformation: Transformation
+    scaling: Scaling
     parameters: dict[str, int]
 
     @property
     def dimensions(self) -> int:
         """The number of features of a row, of which the trees may see fewer."""
-        return self.transformation.width
+        return self.scaling.width
 
     def score(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """
@@ -42,7 +42,7 @@ class Forest:
 
         About 100 µs a row on one core with the GIL held, so more threads do not help.
         """
-        inputs = self.transformation.apply(rows)
+        inputs = self.scaling.apply(rows)
         return np.fromiter((self.trees.score(row) for row in inputs), np.float64, len(inputs))
 
 
@@ -52,16 +52,16 @@ def grow(
     seed: int,
     trees: int = TREES,
     tree_size: int = TREE_SIZE,
-    transformation: Transformation | None = None,
+    scaling: Scaling | None = None,
 ) -> Forest:
     """
     Grow a forest from *rows*, shape (n, d): the same rows and seed give the same forest.
 
     At most ``trees * tree_size`` rows are used, drawn without replacement: as
     many as the built-in algorithm samples for its trees. About 150 µs a row. Without a
-    *transformation* every feature is brought to mean 0 and standard deviation 1.
+    *scaling* every feature is brought to mean 0 and standard deviation 1.
     """
-    front = fit(rows) if transformation is None else transformation
+    front = fit(rows) if scaling is None else scaling
     chosen = np.random.default_rng(seed).permutation(len(rows))[: trees * tree_size]
     parameters = {
         "dimensions": len(front.columns),

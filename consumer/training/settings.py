@@ -11,7 +11,7 @@ from consumer.errors import Misconfigured, Problem
 from consumer.settings_file import SettingsFile, read_settings_file
 from consumer.training.archive import Kind
 from consumer.training.forest import TREE_SIZE, TREES
-from consumer.training.transformation import Shape
+from consumer.training.scaling import Shape
 from consumer.yaml_document import expect_key, show_found
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")

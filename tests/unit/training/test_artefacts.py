@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import xgboost
 
 from consumer.errors import Misconfigured
+from consumer.training import archive
+from consumer.training.archive import Kind
 from consumer.training.artefacts import (
     Model,
     load,
@@ -19,6 +22,7 @@ from consumer.training.artefacts import (
     write_fraud,
 )
 from consumer.training.forest import Forest, grow
+from consumer.training.scaling import fit
 
 NAMES = ("amount", "card_count_1h", "card_sum_1d")
 HASH = "ab" * 32
@@ -52,10 +56,10 @@ def anomaly_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def members_of(path: Path) -> dict[str, bytes]:
     """Its members by the names that archives of earlier versions gave them, all at the top."""
-    with tarfile.open(path) as archive:
+    with tarfile.open(path) as packed:
         return {
-            e.name.removeprefix("fraudstream/"): (archive.extractfile(e) or io.BytesIO()).read()
-            for e in archive
+            e.name.removeprefix("fraudstream/"): (packed.extractfile(e) or io.BytesIO()).read()
+            for e in packed
         }
 
 
@@ -214,3 +218,62 @@ def test_features_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     for name in ("fraud.tar.gz", "anomaly.tar.gz"):
         with pytest.raises(Misconfigured, match=r"features\.json: found 2 names, expected 3"):
             load(tmp_path / name)
+
+
+def resealed(path: Path, members: dict[str, bytes]) -> Path:
+    """Write *members* with hashes that fit them, as somebody with this package could."""
+    kind: Kind = "anomaly" if "forest.json" in members else "fraud"
+    archive.write(path, kind, {n: data for n, data in members.items() if n != "manifest.json"})
+    return path
+
+
+def test_a_forest_of_the_earlier_format_scores_as_it_did(
+    anomaly_archive: Path, tmp_path: Path
+) -> None:
+    members = members_of(anomaly_archive)
+    columns = forest().scaling.columns
+    earlier = {
+        "format": "fraudstream-rcf-1",
+        "parameters": forest().parameters,
+        "centre": [column.centre for column in columns],
+        "spread": [1 / column.factor for column in columns],
+    }
+    path = resealed(tmp_path / "m.tar.gz", members | {"forest.json": json.dumps(earlier).encode()})
+    assert load(path).predict(ROWS) == pytest.approx(load(anomaly_archive).predict(ROWS), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "fraudstream-rcf-9"}, "found format fraudstream-rcf-9"),
+        ({"scaling": {"width": 3, "columns": []}}, "found no columns"),
+        ({"scaling": None, "centre": [1.0], "spread": [0.0]}, "division by zero"),
+        ({"scaling": None, "centre": [1.0], "spread": [1.0]}, "found 1 inputs, expected 3"),
+    ],
+)
+def test_a_forest_behind_a_scaling_that_does_not_fit_is_refused(
+    change: dict[str, object], said: str, anomaly_archive: Path, tmp_path: Path
+) -> None:
+    members = members_of(anomaly_archive)
+    told = json.loads(members["forest.json"]) | change
+    path = resealed(tmp_path / "m.tar.gz", members | {"forest.json": json.dumps(told).encode()})
+    with pytest.raises(Misconfigured, match=said):
+        load(path)
+
+
+def test_a_forest_that_sees_some_features_takes_the_whole_vector(tmp_path: Path) -> None:
+    front = fit(ROWS, "log", columns=[2, 0])
+    grown = grow(ROWS, seed=3, trees=20, tree_size=64, scaling=front)
+    write_anomaly(tmp_path / "m.tar.gz", grown, NAMES, HASH, METRICS)
+    model = load_anomaly(tmp_path / "m.tar.gz")
+    other = ROWS.copy()
+    other[:, 1] *= 1_000
+    assert np.array_equal(model.predict(other), model.predict(ROWS))
+    assert np.array_equal(model.predict(ROWS), grown.score(ROWS.astype(np.float32)))
+
+
+def test_an_archive_may_tell_how_it_came_about(tmp_path: Path) -> None:
+    told = {"settings": {"seed": 3}}
+    write_fraud(tmp_path / "m.tar.gz", booster(), NAMES, HASH, METRICS, told)
+    assert json.loads(members_of(tmp_path / "m.tar.gz")["training.json"]) == told
+    assert len(load_fraud(tmp_path / "m.tar.gz").predict(ROWS)) == len(ROWS)

@@ -8,16 +8,21 @@ stretches the range of its feature until nearly all cuts only part it from the r
 forest sees chosen features, each in a shape that was fitted on the training rows, then
 brought to mean 0 and standard deviation 1 and multiplied by a weight, which is its share
 of the cuts. On SageMaker the same stands in front of the built-in algorithm, as the first
-container of an inference pipeline.
+container of an inference pipeline, which is given the source of this module: it imports
+numpy and nothing else that has to be installed.
 """
 
-from collections.abc import Mapping, Sequence
-from statistics import NormalDist
-from typing import Final, Literal
+from __future__ import annotations
 
-import msgspec
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Final, Literal
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Shape = Literal["none", "standard", "log", "rank"]
 """
@@ -31,14 +36,16 @@ SHAPES: Final[tuple[Shape, ...]] = ("none", "standard", "log", "rank")
 _KNOTS: Final = 201
 
 
-class Column(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Column:
     """
     One input of the forest: the feature at place ``at`` of the vector, and its shape.
 
     The value is shaped, reduced by ``centre`` and multiplied by ``factor``. The ``knots`` of
     a rank are values in rising order and the ``normals`` their normal quantiles; between them
-    it is interpolated, and beyond them it goes on by one a ``tail``, the standard deviation
-    of the feature, so that what is far outside still shows as such.
+    it is interpolated, and beyond them it goes on by the logarithm of one more than the
+    distance in ``tail``, the standard deviation of the feature: what is far outside still
+    shows, and does not stretch the range.
     """
 
     at: int
@@ -57,13 +64,14 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         if self.shape == "log":
             return np.sign(values) * np.log1p(np.abs(values))
         if self.shape == "rank":
-            below = np.minimum(values - self.knots[0], 0.0)
-            above = np.maximum(values - self.knots[-1], 0.0)
-            return np.interp(values, self.knots, self.normals) + (below + above) / self.tail
+            below = np.log1p(np.maximum(self.knots[0] - values, 0.0) / self.tail)
+            above = np.log1p(np.maximum(values - self.knots[-1], 0.0) / self.tail)
+            return np.interp(values, self.knots, self.normals) + above - below
         return values
 
 
-class Transformation(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Scaling:
     """
     From vectors of ``width`` features to the inputs of a forest, one a column.
 
@@ -72,6 +80,27 @@ class Transformation(msgspec.Struct, frozen=True):
 
     width: int
     columns: tuple[Column, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scaling:
+        """
+        Build what ``to_dict`` wrote, once JSON has been through it.
+
+        Raises ValueError, saying what is wrong with it.
+        """
+        try:
+            columns = tuple(_column(each) for each in values["columns"])
+            scaling = cls(int(values["width"]), columns)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        wrong = scaling.problem()
+        if wrong is not None:
+            raise ValueError(wrong)
+        return scaling
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write it as values of JSON."""
+        return asdict(self)
 
     def apply(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Transform *rows*, shape (n, width), into shape (n, number of columns)."""
@@ -97,15 +126,29 @@ class Transformation(msgspec.Struct, frozen=True):
         return None
 
 
+def _column(values: Mapping[str, Any]) -> Column:
+    if values["shape"] not in SHAPES:
+        raise ValueError(f"shape {values['shape']!r}")
+    return Column(
+        at=int(values["at"]),
+        shape=values["shape"],
+        centre=float(values["centre"]),
+        factor=float(values["factor"]),
+        knots=tuple(float(each) for each in values["knots"]),
+        normals=tuple(float(each) for each in values["normals"]),
+        tail=float(values["tail"]),
+    )
+
+
 def fit(
     rows: npt.NDArray[np.floating],
     shapes: Mapping[int, Shape] | Shape = "standard",
     *,
     columns: Sequence[int] | None = None,
     weights: Mapping[int, float] | None = None,
-) -> Transformation:
+) -> Scaling:
     """
-    Fit a transformation to *rows*, shape (n, d).
+    Fit a scaling to *rows*, shape (n, d).
 
     *shapes* is one for all, or one for each place in the vector; *columns* the places that
     the forest sees, None for all; *weights* what places are multiplied by, 1 by default. A
@@ -121,7 +164,7 @@ def fit(
         )
         for at in chosen
     ]
-    return Transformation(rows.shape[1], tuple(fitted))
+    return Scaling(rows.shape[1], tuple(fitted))
 
 
 def _fit_column(at: int, values: npt.NDArray[np.float64], shape: Shape, weight: float) -> Column:
@@ -132,7 +175,7 @@ def _fit_column(at: int, values: npt.NDArray[np.float64], shape: Shape, weight: 
         bare = _rank(at, values)
     shaped = bare.apply(values)
     spread = float(shaped.std())
-    return msgspec.structs.replace(
+    return replace(
         bare, centre=float(shaped.mean()), factor=weight / (spread if spread > 0 else 1.0)
     )
 
