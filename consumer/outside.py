@@ -29,6 +29,7 @@ from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.s3.calls import fetch
 from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters
+from consumer.adapters.s3.objects import S3Object
 from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
@@ -147,13 +148,7 @@ def build_stores(
     *inspect* sees each new connection. Raises Unavailable, and Misconfigured for a server
     that lacks what is needed.
     """
-    features = RedisFeatureStore(
-        open_redis(settings, settings.redis.features_url, stack, inspect),
-        plan,
-        id_horizon_s=settings.features.id_horizon_s,
-    )
-    stack.enter_context(closing(features))
-    features.prepare()
+    features = build_feature_store(settings, plan, stack, inspect)
     documents = RedisDocuments(
         open_redis(settings, settings.redis.documents_url, stack, inspect),
         form=DocumentFormat(plan.names, plan.hash, settings.events.base_currency),
@@ -163,6 +158,30 @@ def build_stores(
     stack.enter_context(closing(documents))
     documents.prepare()
     return Stores(features, documents)
+
+
+def build_feature_store(
+    settings: Settings,
+    plan: Plan,
+    stack: ExitStack,
+    inspect: Inspect | None = None,
+    *,
+    answers: bool = True,
+) -> RedisFeatureStore:
+    """
+    Entity state, with its functions loaded; see the store for *answers*.
+
+    Raises Unavailable, and Misconfigured for a server that lacks what is needed.
+    """
+    features = RedisFeatureStore(
+        open_redis(settings, settings.redis.features_url, stack, inspect),
+        plan,
+        id_horizon_s=settings.features.id_horizon_s,
+        answers=answers,
+    )
+    stack.enter_context(closing(features))
+    features.prepare()
+    return features
 
 
 def build_warming(
@@ -318,6 +337,12 @@ def build_letter_box(settings: Settings) -> S3LetterBox:
     """The dead letters as they are sent again."""
     letters = settings.dead_letters
     return S3LetterBox(build_client("s3", settings), letters.bucket, letters.prefix, _THREADS)
+
+
+def build_object(settings: Settings, address: str) -> S3Object:
+    """The object at *address*, ``s3://bucket/key``."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return S3Object(build_client("s3", settings), bucket, key)
 
 
 def build_stream(settings: Settings) -> KinesisStream:

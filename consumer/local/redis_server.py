@@ -45,11 +45,13 @@ class RedisServer:
         port: int = 0,
         directory: Path | None = None,
         options: tuple[str, ...] = (),
+        ready_timeout_s: float = READY_TIMEOUT_S,
     ) -> None:
         self._modules = modules
         self._wanted_port = port
         self._wanted_directory = directory
         self._options = options
+        self._ready_timeout_s = ready_timeout_s
         self._directory: Path | None = None
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,7 +143,7 @@ class RedisServer:
         process = self._process
         if process is None:
             return False
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + self._ready_timeout_s
         retry = Retry(NoBackoff(), 0)
         with redis.Redis(host="127.0.0.1", port=port, socket_timeout=1.0, retry=retry) as client:
             while process.poll() is None and time.monotonic() < deadline:
