@@ -12,6 +12,7 @@ from consumer.errors import Misconfigured, Problem
 _K = 100
 _RESAMPLES = 200
 _MOST = 100_000
+_WIDTH = 120
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(report.encoded())
         sys.stdout.flush()
     else:
-        report.print(Console(highlight=False))
+        terminal = sys.stdout.isatty()
+        # Nothing is cut where a file or another program reads it.
+        report.print(Console(highlight=False, width=None if terminal else _WIDTH))
     return 0
 
 

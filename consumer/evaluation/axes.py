@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from consumer.evaluation.drawing import INK
+
 SHARE: Final = PercentFormatter(1.0, decimals=0)
 
 
@@ -28,6 +30,22 @@ def date_axis(axes: Axes, days: int) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     if days == 1:
         axes.set_xlim(*(bound + side for bound, side in zip(axes.get_xlim(), (-1, 1), strict=True)))
+
+
+def mark(axes: Axes, value: float, text: str) -> None:
+    """Draw a dashed line at *value*, with *text* written along its left side."""
+    axes.axvline(value, color=INK, linewidth=1, linestyle="--")
+    axes.annotate(
+        text,
+        (value, 0.98),
+        xytext=(-2, 0),
+        textcoords="offset points",
+        xycoords=("data", "axes fraction"),
+        rotation=90,
+        ha="right",
+        va="top",
+        fontsize=9,
+    )
 
 
 def day_number(text: str) -> float:

@@ -4,7 +4,7 @@ from typing import Final
 
 from matplotlib.ticker import MaxNLocator
 
-from consumer.evaluation.axes import COUNT, date_axis, day_number
+from consumer.evaluation.axes import COUNT, date_axis, day_number, mark
 from consumer.evaluation.drawing import (
     BLUE,
     GREEN,
@@ -17,6 +17,7 @@ from consumer.evaluation.drawing import (
     to_plot,
 )
 from consumer.evaluation.figures import Figures
+from consumer.evaluation.wording import show_name
 
 _MARKED: Final = ("p50", "p95", "p99")
 
@@ -103,19 +104,11 @@ def draw_latency(figures: Figures) -> Plot | None:
         axes.stairs(told.counts, told.edges, color=BLUE, fill=True, alpha=0.4)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(COUNT)
-        for name in _MARKED:
-            value = told.percentiles[name]
-            axes.axvline(value, color=INK, linewidth=1, linestyle="--")
-            axes.annotate(
-                f"{name} {value:,.4g}",
-                (value, 0.98),
-                xycoords=("data", "axes fraction"),
-                rotation=90,
-                ha="right",
-                va="top",
-                fontsize=8,
-            )
+        for value in sorted({told.percentiles[name] for name in _MARKED}):
+            names = ", ".join(name for name in _MARKED if told.percentiles[name] == value)
+            mark(axes, value, f"{names} {value:,.4g}")
         axes.yaxis.set_major_formatter(COUNT)
+        axes.margins(y=0.25)
         axes.set_xlabel("milliseconds (log scale)")
         axes.set_ylabel("decisions")
         return to_plot(
@@ -130,15 +123,17 @@ def draw_latency(figures: Figures) -> Plot | None:
 def draw_differences(figures: Figures) -> Plot | None:
     """What challengers change, with intervals."""
     told = [
-        (f"{duel.name}: {_named(name)}" if len(figures.challengers) > 1 else _named(name), each)
+        (
+            f"{duel.name}: {show_name(name)}" if len(figures.challengers) > 1 else show_name(name),
+            each,
+        )
         for duel in figures.challengers
         for name, each in duel.figures.items()
         if each.difference is not None and "money" not in name
     ]
     if not told:
         return None
-    with canvas() as (figure, (axes,)):
-        figure.set_figheight(1.2 + 0.3 * len(told))
+    with canvas(height_in=0.9 + 0.28 * len(told)) as (figure, (axes,)):
         for row, (_, each) in enumerate(reversed(told)):
             if each.low is not None and each.high is not None:
                 clear = each.low > 0 or each.high < 0
@@ -147,17 +142,11 @@ def draw_differences(figures: Figures) -> Plot | None:
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks(range(len(told)), [name for name, _ in reversed(told)])
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("challenger less champion, with 95 % interval")
+        axes.set_xlabel("challenger less champion")
         return to_plot(
             figure,
             "differences",
             "Challenger against champion",
-            "Right of the line the challenger is better; where the bar crosses the line, the "
-            "difference may be chance.",
+            "Right of the line the challenger is better; where the bar, its 95 % interval, crosses "
+            "the line, the difference may be chance.",
         )
-
-
-def _named(name: str) -> str:
-    """``fraud.roc_auc`` as a person would say it."""
-    score, _, figure = name.partition(".")
-    return f"{score}: {figure.replace('_', ' ').replace('roc auc', 'ROC AUC')}"

@@ -81,10 +81,12 @@ class Plot:
 
 
 @contextmanager
-def canvas(rows: int = 1, heights: tuple[int, ...] = (1,)) -> Iterator[tuple[Figure, list[Axes]]]:
+def canvas(
+    rows: int = 1, heights: tuple[int, ...] = (1,), height_in: float = _HEIGHT_IN
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of *rows* axes above one another, in the style of the report."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
+        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots(rows, 1, squeeze=False, height_ratios=heights)
         yield figure, list(axes[:, 0])

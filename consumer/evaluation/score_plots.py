@@ -1,11 +1,11 @@
 """Pictures of scores, each with a sentence for who reads it; None without anything to show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
 
-from consumer.evaluation.axes import COUNT, SHARE, date_axis, unit_axes
+from consumer.evaluation.axes import COUNT, SHARE, date_axis, mark, unit_axes
 from consumer.evaluation.decisions import SCORES
 from consumer.evaluation.drawing import (
     BLUE,
@@ -13,7 +13,6 @@ from consumer.evaluation.drawing import (
     INK,
     ORANGE,
     RED,
-    SOFT,
     YELLOW,
     Plot,
     canvas,
@@ -21,6 +20,7 @@ from consumer.evaluation.drawing import (
 )
 from consumer.evaluation.figures import Figures
 from consumer.evaluation.ranking import Curve, Ranking
+from consumer.evaluation.thresholds import Point
 
 _COLOURS: Final = {"fraud": BLUE, "anomaly": GREEN}
 _STYLES: Final = ("--", ":", "-.")
@@ -35,18 +35,9 @@ def draw_precision_recall(figures: Figures) -> Plot | None:
         _draw_curves(axes, curves)
         share = figures.input.fraud_share or 0.0
         axes.axhline(share, color=INK, linewidth=1, linestyle=":", label=f"chance ({share:.2%})")
-        for point in figures.scores["fraud"].points:
-            if (
-                point.name
-                and point.caught.recall is not None
-                and point.caught.precision is not None
-            ):
-                axes.plot(point.caught.recall, point.caught.precision, "o", color=RED)
-                axes.annotate(
-                    f" {point.threshold:g}", (point.caught.recall, point.caught.precision)
-                )
+        _draw_in_force(axes, figures.scores["fraud"].points)
         unit_axes(axes, "recall: share of frauds flagged", "precision: share that is fraud")
-        axes.legend(loc="best")
+        figure.legend(loc="outside upper center", ncols=2)
         return to_plot(
             figure,
             "precision-recall",
@@ -101,7 +92,7 @@ def draw_money(figures: Figures) -> Plot | None:
         axes.yaxis.set_major_formatter(SHARE)
         axes.set_xlabel("transactions flagged a day")
         axes.set_ylabel("share caught")
-        axes.legend(loc="best")
+        figure.legend(loc="outside upper center", ncols=2)
         return to_plot(
             figure,
             "money",
@@ -121,7 +112,7 @@ def draw_spread_of(score: str) -> Callable[[Figures], Plot | None]:
         with canvas() as (figure, (axes,)):
             classes = (
                 ("legitimate", spread.legitimate, BLUE),
-                ("unlabelled", spread.unlabelled, SOFT),
+                ("unlabelled", spread.unlabelled, INK),
                 ("fraud", spread.frauds, RED),
             )
             for name, counts, colour in classes:
@@ -135,19 +126,10 @@ def draw_spread_of(score: str) -> Callable[[Figures], Plot | None]:
             axes.yaxis.set_major_formatter(COUNT)
             for point in figures.scores[score].points:
                 if point.name:
-                    axes.axvline(point.threshold, color=INK, linewidth=1, linestyle="--")
-                    axes.annotate(
-                        point.name.split("_")[1],
-                        (point.threshold, 0.98),
-                        xycoords=("data", "axes fraction"),
-                        rotation=90,
-                        ha="right",
-                        va="top",
-                        fontsize=8,
-                    )
+                    mark(axes, point.threshold, point.name.split("_")[1])
             axes.set_xlabel(f"{score} score")
             axes.set_ylabel("transactions (log scale)")
-            axes.legend(loc="upper right" if score == "anomaly" else "upper center")
+            figure.legend(loc="outside upper center", ncols=3)
             return to_plot(
                 figure,
                 f"{score}-scores",
@@ -175,14 +157,14 @@ def draw_card_precision(figures: Figures) -> Plot | None:
         axes.yaxis.set_major_formatter(SHARE)
         axes.set_ylabel(f"compromised among {told.k} cards")
         axes.set_xlabel("day (UTC)")
-        axes.legend(loc="best")
+        figure.legend(loc="outside upper center", ncols=2)
         return to_plot(
             figure,
             "card-precision",
             f"Card precision at {told.k}",
             f"Of the {told.k} most suspicious cards of each day, the share that really was "
-            "compromised; found cards leave later days, and no score can do better than the "
-            "dashed line.",
+            "compromised; found cards leave later days. The dashed line is a perfect order of "
+            "the same cards.",
         )
 
 
@@ -231,6 +213,19 @@ def _curves(figures: Figures, of: Callable[[Ranking], Curve], name: str) -> Curv
         for score, curve in getattr(duel, name).items()
     ]
     return [each for each in told if each[-1]]
+
+
+def _draw_in_force(axes: Axes, points: Sequence[Point]) -> None:
+    for point in points:
+        recall, precision = point.caught.recall, point.caught.precision
+        if point.name and recall is not None and precision is not None:
+            axes.plot(recall, precision, "o", color=RED)
+            axes.annotate(
+                f"{point.threshold:g}",
+                (recall, precision),
+                xytext=(6, 4),
+                textcoords="offset points",
+            )
 
 
 def _draw_curves(axes: Axes, curves: Curves) -> None:
