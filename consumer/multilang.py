@@ -19,6 +19,7 @@ from consumer.settings import Settings
 
 _MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _SCRIPT = "worker.sh"
+_SHORTEST_LOOK_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ def build_properties(settings: Settings) -> dict[str, str]:
         # progress that way.
         "callProcessRecordsEvenForEmptyRecordList": "true",
         "failoverTimeMillis": str(kcl.failover_time_ms),
+        # A leader looks for leases that nobody renews every so often, by default every second
+        # failover time: a takeover waits for two such looks, and for the next try at the
+        # leader's lock, which is made at the first look that is 30 s after the last one.
+        "leaseAssignmentIntervalMillis": str(max(kcl.failover_time_ms // 2, _SHORTEST_LOOK_MS)),
+        # Leases are evened out at each third look by default; as often as before.
+        "varianceBalancingFrequency": "12",
         "shutdownGraceMillis": str(kcl.shutdown_grace_ms),
         # Unset, a hung worker would stall its shard for ever while the lease is renewed.
         "timeoutInSeconds": str(kcl.child_timeout_s),

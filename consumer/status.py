@@ -48,7 +48,7 @@ class Status:
         self.leases: LeaseWatch | None = None
         self._run_dir = settings.supervisor.run_dir
         self._progress_limit_s = settings.worker.progress_limit_s
-        # Leases are assigned every two failover times, once the leader's lock is over.
+        # Leases are assigned within two failover times, once the leader's lock is over.
         self._spare_after_s = LEADER_LOCK_S + 2 * settings.kcl.failover_time_ms / 1000
         self._files = files
         self._probes = probes

@@ -50,7 +50,7 @@ FAULTS = Faults(duplicates=0.005, malformed=0.001, late=0.005)
 _READY_LIMIT_S = 180.0
 _TICK_S = 0.5
 _HOUR_S = 3_600
-# Two seconds instead of ten: the KCL assigns leases every two failover times. The
+# Two seconds instead of ten: leases are looked for every half of it. The
 # deadline is generous because a laptop runs everything on the same few cores, and a
 # pause of any of it is not what the demo is to show.
 _OVERRIDES = {

@@ -27,6 +27,19 @@ def test_what_the_kcl_would_choose_badly_is_always_written() -> None:
     assert properties["AwsCredentialsProvider"] == "DefaultCredentialsProvider"
 
 
+@pytest.mark.parametrize(
+    ("failover_ms", "look_ms"), [(10_000, 5_000), (2_000, 1_000), (1_000, 1_000)]
+)
+def test_leases_that_nobody_renews_are_looked_for_twice_in_a_failover_time(
+    failover_ms: int, look_ms: int
+) -> None:
+    settings = _settings(kcl={"failover_time_ms": failover_ms, "idle_time_between_reads_ms": 100})
+    properties = build_properties(settings)
+    assert properties["leaseAssignmentIntervalMillis"] == str(look_ms)
+    # Evened out once in six failover times, as without the one above.
+    assert int(properties["varianceBalancingFrequency"]) * 5_000 == 6 * 10_000
+
+
 def test_polling_properties_are_left_out_of_fan_out() -> None:
     properties = build_properties(_settings(kcl={"retrieval_mode": "FANOUT"}))
     assert properties["retrievalMode"] == "FANOUT"
