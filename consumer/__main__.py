@@ -135,6 +135,16 @@ COMMANDS = {
         "Exit code 1 when rules would not fit.",
         "fraudstream features plan new-features.yaml",
     ),
+    "train": Command(
+        "consumer.train_command",
+        "train both models from data sets",
+        "Train the classifier and the anomaly forest, and write their archives. Data sets come "
+        "from fraudstream replay --to dataset, or from the rows that Firehose delivered and "
+        "labels for them. Splits by time with a gap for labels to arrive; the same data sets, "
+        "settings and seed give the same archives.",
+        "fraudstream train history.parquet --out models --settings train.yaml",
+        extra="train",
+    ),
     "models": Command(
         "consumer.models_command",
         "look at trained models, and choose thresholds for them",

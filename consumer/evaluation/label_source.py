@@ -44,18 +44,27 @@ _ROWS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels by the hash of their transaction, see ``Decisions.identity``, which rises."""
+    """
+    Labels by the hash of their transaction, see ``Decisions.identity``, which rises.
+
+    ``time_ms`` says when each became known, 0 where its source does not.
+    """
 
     identity: Indices
     label: npt.NDArray[np.int8]
+    time_ms: Indices
 
     def of(self, transaction_id: str) -> bool | None:
         """Whether that transaction was fraud; None where these do not say."""
+        return self.known(transaction_id)[0]
+
+    def known(self, transaction_id: str) -> tuple[bool | None, int | None]:
+        """Whether that transaction was fraud, and since when that is known; None as untold."""
         identity = hash(transaction_id)
         place = int(np.searchsorted(self.identity, identity))
         if place == len(self.identity) or self.identity[place] != identity:
-            return None
-        return bool(self.label[place] == FRAUD)
+            return None, None
+        return bool(self.label[place] == FRAUD), int(self.time_ms[place]) or None
 
     def apply(self, decisions: Decisions) -> Decisions:
         """Return *decisions* with these labels; what these do not name keeps its own."""
@@ -85,9 +94,9 @@ def read_labels(files: Sequence[Path]) -> Labels:
     identity, label, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     # Stable: among equal times the one that was read last stays last, and so wins.
     order = np.lexsort((time, identity))
-    identity, label = identity[order], label[order]
+    identity, label, time = identity[order], label[order], time[order]
     last = np.r_[identity[1:] != identity[:-1], True]
-    return Labels(identity[last], label[last].astype(np.int8))
+    return Labels(identity[last], label[last].astype(np.int8), time[last])
 
 
 def _batches(path: Path) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """How to train: a YAML file of its own, in which every key has a default."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -29,7 +30,9 @@ def parse_duration(value: Any) -> int:
 
 
 def parse_moment(value: Any) -> int:
-    """Return the milliseconds of a date or an RFC 3339 time, UTC without a zone."""
+    """Return the milliseconds of a date or an RFC 3339 time, UTC without a zone; or of a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
@@ -154,10 +157,18 @@ class TrainingSettings(_Section):
     search: SearchSettings = SearchSettings()
     anomaly: AnomalySettings = AnomalySettings()
 
+    @classmethod
+    def check(cls, values: Mapping[str, object], source: str) -> "TrainingSettings":
+        """Build them from *values* of *source*. Raises Misconfigured with every problem."""
+        return _validate(SettingsFile(Path(source), values, {}))
+
 
 def load_training_settings(path: Path) -> TrainingSettings:
     """Read *path*. Raises Misconfigured with every problem, each with its line."""
-    read = read_settings_file(path)
+    return _validate(read_settings_file(path))
+
+
+def _validate(read: SettingsFile) -> TrainingSettings:
     problems = list(read.problems)
     try:
         settings = TrainingSettings.model_validate(read.values)
