@@ -38,6 +38,42 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
             "show what is in an archive, after checking every hash in it",
             "fraudstream models show models/fraud.tar.gz",
         ),
+        "train": Action(
+            "consumer.model_actions.train_job",
+            "train on SageMaker, with its built-in XGBoost or Random Cut Forest",
+            "fraudstream models train rows.parquet --name fraud-2026-11 --out fraud.tar.gz",
+        ),
+        "deploy": Action(
+            "consumer.model_actions.deploy",
+            "bring a model to its endpoint, new or present, without an interruption",
+            "fraudstream models deploy fraud.tar.gz --scale 2:8 --capture 10",
+        ),
+        "list": Action(
+            "consumer.model_actions.list_endpoints",
+            "list the endpoints with the models that they run",
+            "fraudstream models list",
+        ),
+        "describe": Action(
+            "consumer.model_actions.describe",
+            "show everything about one endpoint, as JSON",
+            "fraudstream models describe fraudstream-fraud",
+        ),
+        "compare": Action(
+            "consumer.model_actions.compare",
+            "compare two models: what they measured, or their scores of the same rows",
+            "fraudstream models compare fraud.tar.gz endpoint:fraudstream-fraud "
+            "--rows rows.parquet",
+        ),
+        "rollback": Action(
+            "consumer.model_actions.rollback",
+            "let an endpoint run what it ran before",
+            "fraudstream models rollback fraudstream-fraud",
+        ),
+        "delete": Action(
+            "consumer.model_actions.delete",
+            "delete an endpoint, a configuration or a model that nothing live uses",
+            "fraudstream models delete old-trial --versions --yes",
+        ),
     }
 )
 

@@ -25,8 +25,19 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
 Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker", "sagemaker-runtime"]
+Untyped = Literal["application-autoscaling", "logs"]
+"""Services whose clients are called without types; what they answer is checked where it enters."""
 
 
+@overload
+def client(
+    service: Untyped,
+    aws: settings.Aws,
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    max_pool_connections: int,
+) -> Any: ...
 @overload
 def client(
     service: Literal["dynamodb"],
@@ -82,7 +93,7 @@ def client(
     max_pool_connections: int,
 ) -> "SageMakerRuntimeClient": ...
 def client(
-    service: Service,
+    service: Service | Untyped,
     aws: settings.Aws,
     *,
     connect_timeout_s: float,
@@ -130,7 +141,7 @@ def _descriptions(data_path: str | None) -> Loader:
     return create_loader(data_path)
 
 
-def _endpoint_url(service: Service, aws: settings.Aws) -> str | None:
+def _endpoint_url(service: Service | Untyped, aws: settings.Aws) -> str | None:
     """Return the address *service* is called at; None lets botocore derive it from the region."""
     if service == "sagemaker-runtime" and aws.sagemaker_runtime_url:
         return aws.sagemaker_runtime_url

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from moto.core.responses import ActionResult
 from moto.kinesis import models as kinesis
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sagemaker import responses as sagemaker
 
 from consumer.local.gateway import Gateway
 from consumer.local.ports import HOST
@@ -67,6 +69,28 @@ def make_shards_scale() -> None:
         setattr(kinesis.Shard, name, method)
 
 
+def make_endpoints_update() -> None:
+    """
+    Teach moto UpdateEndpoint, which it has not: the endpoint runs the other configuration.
+
+    It is in service at once, as everything there is. The method is set from outside for
+    the same reason as those of shards.
+    """
+
+    def update(response: sagemaker.SageMakerResponse) -> ActionResult:
+        backend = response.sagemaker_backend
+        name = response._get_param("EndpointName")  # noqa: SLF001 - moto's only way to them
+        wanted = response._get_param("EndpointConfigName")  # noqa: SLF001
+        present = backend.describe_endpoint(name)
+        backend.describe_endpoint_config(wanted)
+        kept = backend.endpoints[name]
+        updated = backend.create_endpoint(name, wanted, kept.tags)
+        updated.creation_time = kept.creation_time
+        return ActionResult({"EndpointArn": present["EndpointArn"]})
+
+    setattr(sagemaker.SageMakerResponse, "update_endpoint", update)  # noqa: B010 - not typed there
+
+
 async def _serve(bind: str) -> None:
     config = Config()
     config.bind = [bind]
@@ -93,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("werkzeug", "botocore", "moto"):
         logging.getLogger(name).setLevel(logging.WARNING)
     make_shards_scale()
+    make_endpoints_update()
     bind = f"fd://{options.fd}" if options.fd is not None else f"{HOST}:{options.port}"
     asyncio.run(_serve(bind))
     return 0
