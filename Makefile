@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check coverage fmt bench chaos mutations soak clean
+.PHONY: help demo test fuzz check coverage fmt bench chaos mutations soak report-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ TESTS = $(if $(ONLY),$(ONLY),$(wildcard $(addprefix tests/,$(SUITES))))
 
 help:  ## print this
 	@echo 'make TARGET, where TARGET is'
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
 
 demo: $(STAMP)  ## the whole system here, proved by count; DEMO_TRANSACTIONS= DEMO_RATE= DEMO_SHARDS= KEEP=1
 	@$(BIN)/python -m consumer.local.demo
@@ -68,8 +68,11 @@ soak: $(STAMP)  ## faults by chance; MINUTES=10 TIER=worker (or kcl: the daemon)
 	@MINUTES='$(MINUTES)' TIER='$(TIER)' TRANSACTIONS='$(TRANSACTIONS)' CHAOS_SEED='$(CHAOS_SEED)' \
 		$(BIN)/python -m tests.chaos.soak
 
+report-check: $(STAMP)  ## a report in headless Chromium, every picture drawn; looks are in .report/
+	FRAUDSTREAM_REPORT_CHECK=.report $(BIN)/python -m pytest -q tests/integration/test_report_in_a_browser.py
+
 clean:  ## remove all that was generated, except .venv with its downloads
-	rm -rf build dist ./*.egg-info .demo .bench .chaos .local .hypothesis .mypy_cache .pytest_cache \
+	rm -rf build dist ./*.egg-info .demo .bench .chaos .report .local .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
