@@ -52,7 +52,7 @@ class Outline:
     """
     What a look at a history tells before it is read.
 
-    ``files`` are the addresses in listing order, ``formats`` the format of each.
+    ``files`` are the addresses in listing order, ``formats`` those that occur.
     ``estimated_rows`` is exact where the files say it (Parquet), else by the size of
     the sampled rows. ``samples`` are the first rows.
     """

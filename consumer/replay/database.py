@@ -1,0 +1,51 @@
+"""
+The DuckDB that sorts and converts: in memory up to a limit, beyond it in files.
+
+It never fetches extensions; those it needs (JSON, Parquet, time zones) are in its wheel.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+_MEMORY: Final = "200MB"
+# With more than one thread a streamed result does not keep the order of its file.
+_THREADS: Final = 1
+BATCH_ROWS: Final = 8_192
+
+
+def connect(spill: Path) -> duckdb.DuckDBPyConnection:
+    """Open a database that spills into the folder *spill*."""
+    spill.mkdir(parents=True, exist_ok=True)
+    return duckdb.connect(
+        config={
+            "memory_limit": _MEMORY,
+            "threads": _THREADS,
+            "temp_directory": str(spill),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+
+
+@contextmanager
+def cursor(database: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection of its own to *database*: one result at a time is streamed on each."""
+    opened = database.cursor()
+    try:
+        # Times without an offset must not mean what this machine is set to.
+        opened.execute("SET TimeZone = 'UTC'")
+        # What was made and waits to be taken counts against our own memory.
+        opened.execute("SET streaming_buffer_size = '1MB'")
+        yield opened
+    finally:
+        opened.close()
+
+
+def stream(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[Any]:
+    """Yield the record batches of *query* as they are made."""
+    # A result of execute() would be made whole first.
+    yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)

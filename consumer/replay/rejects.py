@@ -1,0 +1,81 @@
+"""Rows that cannot be mapped: each told in a file, and too many of them an end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from consumer.errors import Misconfigured, Problem
+from consumer.masking import mask_text
+from consumer.replay.conversion import SEPARATOR
+
+_ALWAYS_ALLOWED: Final = 10
+_ENOUGH_ROWS: Final = 10_000
+_EXAMPLES: Final = 5
+_MAX_RAW: Final = 2_000
+
+
+@dataclass(slots=True)
+class Rejects:
+    """
+    Counts rows and writes the rejected ones to *path*, a line of JSON each.
+
+    A line has ``file``, ``row``, ``column``, ``error`` and ``raw``, in which whatever may be a
+    card number is masked. *max_share* of the rows may be rejected, and ten in any case.
+    """
+
+    path: Path
+    max_share: float
+    rows: int = 0
+    rejected: int = 0
+    _examples: list[Problem] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Begin anew, with an empty file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(b"")
+        self.rows = self.rejected = 0
+        self._examples.clear()
+
+    def note(self, place: tuple[str, str], row: int, problem: str, raw: str | None) -> None:
+        """Write down a rejected *row*; *place* is the address and what is counted there."""
+        address, noun = place
+        column, _, error = problem.partition(SEPARATOR)
+        self.rejected += 1
+        if len(self._examples) < _EXAMPLES:
+            found = error.partition(": ")
+            self._examples.append(
+                Problem(f"{address}, {noun} {row}", column or noun, found[0], found[2] or "a row")
+            )
+        line = {
+            "file": address,
+            "row": row,
+            "column": column or None,
+            "error": error,
+            "raw": None if raw is None else mask_text(raw)[:_MAX_RAW],
+        }
+        with self.path.open("ab") as file:
+            file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def check(self, *, complete: bool) -> None:
+        """
+        Raise Misconfigured where too many rows were rejected.
+
+        Before a survey is *complete* only where there were enough rows to tell.
+        """
+        if not complete and self.rows < _ENOUGH_ROWS:
+            return
+        nothing_left = self.rejected == self.rows > 0
+        over = self.rejected > max(_ALWAYS_ALLOWED, self.max_share * self.rows)
+        if not over and not nothing_left:
+            return
+        found = f"{self.rejected:,} of {self.rows:,} rows that cannot be mapped"
+        expected = f"at most {self.max_share:.2%} (--max-rejects); all of them are in {self.path}"
+        raise Misconfigured([Problem("source", "rows", found, expected), *self._examples])
+
+    @property
+    def examples(self) -> Sequence[Problem]:
+        """The first few."""
+        return tuple(self._examples)
