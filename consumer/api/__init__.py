@@ -1,0 +1,1 @@
+"""Decisions over HTTP: the REST service and its page."""
