@@ -29,6 +29,7 @@ from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.s3.calls import fetch
 from consumer.adapters.s3.letter_box import S3LetterBox
 from consumer.adapters.s3.letters import S3DeadLetters
+from consumer.adapters.s3.listed import S3Listed
 from consumer.adapters.s3.objects import S3Object
 from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
@@ -343,6 +344,11 @@ def build_object(settings: Settings, address: str) -> S3Object:
     """The object at *address*, ``s3://bucket/key``."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     return S3Object(build_client("s3", settings), bucket, key)
+
+
+def build_source_bucket(settings: Settings, name: str) -> S3Listed:
+    """The bucket *name*, to read history from."""
+    return S3Listed(build_client("s3", settings), name)
 
 
 def build_stream(settings: Settings) -> KinesisStream:
