@@ -163,6 +163,16 @@ COMMANDS = {
         "fraudstream report decisions/ --labels labels.csv --challenger new=other.parquet",
         extra="train",
     ),
+    "replay": Command(
+        "consumer.replay_command",
+        "send history through the stream, the engine or the features",
+        "Replay history from S3 or local files, in order of time: into the stream, through the "
+        "engine of a worker, into the features alone, or into a data set for training. Goes on "
+        "exactly where it was interrupted with --resume. Exit code 130 when a signal ended it.",
+        "fraudstream replay s3://bank-history/2026/ --mapping mapping.yaml --to dataset "
+        "training.parquet --scratch",
+        extra="replay",
+    ),
     "redrive": Command(
         "consumer.redrive_command",
         "look at dead letters and send them again",

@@ -102,8 +102,8 @@ class Truths:
             self._connection.execute(f"SET memory_limit='{_MEMORY}'")
             self._connection.execute("SET threads=2")
             self._connection.execute("SET temp_directory=$1", [str(folder / "spill")])
-            found = self._connection.execute(_JOIN, {"rows": list(rows), "labels": list(labels)})
-            self._batches = found.to_arrow_reader(_FLUSH)
+            files = {"rows": list(rows), "labels": list(labels)}
+            self._batches = self._connection.sql(_JOIN, params=files).to_arrow_reader(_FLUSH)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,62 @@
+"""What a replay says when it ends."""
+
+from collections.abc import Iterator
+
+from consumer.replay.arguments import Wishes
+from consumer.replay.progress import format_duration
+from consumer.replay.run import Outcome
+
+_WORDS = {
+    "transactions": "transactions",
+    "warm_up": "of them before --from-time, for the features alone",
+    "labels": "labels",
+    "labels_without_keys": "of them without keys and time: entity state cannot count these",
+    "rows": "rows",
+    "applied": "counted in entity state",
+    "repeated": "known to every entity before",
+    "late_dropped": "older than the id horizon of an entity: not counted there",
+    "read": "neither purchase nor key: nothing to count",
+    "decided": "decided",
+    "approve": "approved",
+    "review": "for review",
+    "decline": "declined",
+    "degraded": "decided without a score",
+    "existing": "decided before: the first decision stands",
+    "conflict": "decided before with other content",
+    "sent": "in the stream",
+    "sent_again": "records that the stream first refused",
+    "rejected": "not taken: no valid event",
+}
+
+
+def summary_fields(outcome: Outcome, wishes: Wishes) -> dict[str, object]:
+    """The summary for JSON."""
+    state, result = outcome.state, outcome.result
+    counts = {name: count for name, count in state.counts.items() if count}
+    done = counts.get("transactions", 0) + counts.get("labels", 0)
+    return {
+        "to": wishes.to,
+        "finished": state.finished,
+        "events": state.ordinal,
+        "counts": counts,
+        "seconds": round(state.seconds, 3),
+        "rate": round(done / state.seconds, 1) if state.seconds else None,
+        "files": [] if result is None else list(result.files),
+        **({} if result is None else result.facts),
+        "state": wishes.state,
+    }
+
+
+def summary_lines(outcome: Outcome, wishes: Wishes) -> Iterator[str]:
+    """The summary for a person."""
+    fields = summary_fields(outcome, wishes)
+    state = outcome.state
+    head = "replayed" if state.finished else "interrupted: replayed"
+    rate = f", {fields['rate']:,.0f} a second" if fields["rate"] else ""
+    yield f"{head} {state.ordinal:,} events in {format_duration(state.seconds)}{rate}"
+    for name, words in _WORDS.items():
+        if state.counts.get(name):
+            yield f"  {state.counts[name]:>12,}  {words}"
+    if outcome.result is not None:
+        for path in outcome.result.files:
+            yield f"written: {path}"

@@ -1,0 +1,204 @@
+"""``fraudstream replay``: history through the stream, the engine or the features."""
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from consumer import configuration
+from consumer.clock import SystemClock
+from consumer.decode import DecodeRules
+from consumer.errors import Unavailable
+from consumer.logs import configure
+from consumer.outside import build_source_bucket
+from consumer.replay.arguments import Wishes, add_arguments, read_wishes
+from consumer.replay.chunks import ChunkReader
+from consumer.replay.dry_run import describe_dry_run, dry_run_fields, is_good
+from consumer.replay.history import History, Survey
+from consumer.replay.mapping import EventForm
+from consumer.replay.opening import HistoryRequest, open_history, read_request
+from consumer.replay.pace import Pacer
+from consumer.replay.progress import build_display, surveying
+from consumer.replay.run import Outcome, Parts, Replay, Snapshots
+from consumer.replay.standing import build_identity, open_state, take_up
+from consumer.replay.state import State, StatePlace
+from consumer.replay.summary import summary_fields, summary_lines
+from consumer.replay.target_opening import Opening, on_scratch, open_target, patient
+from consumer.replay.undecodable import Undecodable
+from consumer.settings import Settings
+from consumer.stop import Stop
+
+__all__ = ["add_arguments", "run"]
+
+_CHUNK = 1_000
+_INTERRUPTED = 130
+# A dry run reads files of so much in all, to count what cannot be mapped.
+_READ_THROUGH_BYTES = 2_000_000_000
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Replay what is asked for; 130 when a signal ended it, with a state to resume from.
+
+    Raises Misconfigured for arguments, settings and history that cannot be, and Unavailable.
+    """
+    settings = patient(configuration.load(arguments.config).settings)
+    wishes = read_wishes(arguments)
+    configure("warning", settings.logs.format)
+    with ExitStack() as stack:
+        work = wishes.work
+        if work is None:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-")))
+        work.mkdir(parents=True, exist_ok=True)
+        form = EventForm(settings.events.base_currency, settings.events.extra_fields)
+        request = read_request(arguments, form)
+        bucket = partial(build_source_bucket, settings)
+        history = stack.enter_context(open_history(request, bucket, work / "history"))
+        if wishes.dry_run:
+            return _dry_run(history, wishes, settings)
+        # From here on a signal ends the replay at a place from which it can go on.
+        stop = stack.enter_context(Stop())
+        session = _Session(settings, wishes, work, history, stop)
+        return session.run(request, stack)
+
+
+class _Session:
+    """One replay from its arguments to its summary."""
+
+    def __init__(
+        self, settings: Settings, wishes: Wishes, work: Path, history: History, stop: Stop
+    ) -> None:
+        self._settings = settings
+        self._wishes = wishes
+        self._work = work
+        self._history = history
+        self._stop = stop
+        self._clock = SystemClock()
+        self._label_delay_s = 0
+
+    def run(self, request: HistoryRequest, stack: ExitStack) -> int:
+        """Begin or go on; return the exit code. Raises as ``run``."""
+        wishes = self._wishes
+        self._label_delay_s = request.policy.delay_s or 0
+        place = open_state(wishes.state, self._settings)
+        state = take_up(place, wishes, build_identity(wishes, self._settings, self._history))
+        if state is None:
+            state = State(
+                identity=build_identity(wishes, self._settings, self._history),
+                begun_ms=self._clock.now_ms(),
+            )
+        elif state.finished:
+            return self._tell(Outcome(state))
+        with surveying(self._clock) as on_rows:
+            survey = self._history.survey(on_rows)
+        share = request.max_rejects
+        undecodable = stack.enter_context(
+            Undecodable(self._work / "undecodable.ndjson", state.rejects_bytes, share)
+        )
+        try:
+            outcome = self._replay(state, place, survey, undecodable, stack)
+        except Unavailable:
+            self._tell_how_to_go_on()
+            raise
+        return self._tell(outcome)
+
+    def _replay(
+        self,
+        state: State,
+        place: StatePlace,
+        survey: Survey,
+        undecodable: Undecodable,
+        stack: ExitStack,
+    ) -> Outcome:
+        wishes, settings = self._wishes, self._settings
+        snapshots: Snapshots | None = None
+        if wishes.scratch:
+            # The embedded server comes with the local extra.
+            from consumer.local.scratch import ScratchRedis  # noqa: PLC0415
+
+            server = stack.enter_context(ScratchRedis(self._work / "redis", state.snapshot))
+            settings, snapshots = on_scratch(settings, server.url), server
+        opening = Opening(
+            settings=settings,
+            out=wishes.out,
+            folder=self._work,
+            now_ms=state.begun_ms,
+            saved=state.target,
+            scratch=wishes.scratch,
+            source=self._history.outline().files,
+            label_delay_s=self._label_delay_s,
+            shard=f"replay-{self._history.fingerprint[:12]}",
+            columns=wishes.features,
+        )
+        target = open_target(wishes.to, opening, stack)
+        reader = ChunkReader(
+            self._history,
+            wishes.selection,
+            DecodeRules.of(settings.events),
+            size=_CHUNK,
+            first=state.ordinal,
+            taken=state.taken,
+            truths=wishes.out is not None,
+        )
+        parts = Parts(
+            reader=reader,
+            target=target,
+            pacer=Pacer(wishes.pace, self._clock),
+            undecodable=undecodable,
+            place=place,
+            snapshots=snapshots,
+            display=build_display(self._clock, "replay", survey.events, state.ordinal),
+            stopping=self._stop,
+            clock=self._clock,
+            save_every_s=wishes.save_every_s,
+        )
+        return Replay(parts, state).run()
+
+    def _tell(self, outcome: Outcome) -> int:
+        """Say how it ended, remove what is not needed any more, and return the exit code."""
+        wishes = self._wishes
+        if outcome.state.finished and wishes.work is not None:
+            _clear(wishes.work)
+        if wishes.json:
+            sys.stdout.buffer.write(orjson.dumps(summary_fields(outcome, wishes)) + b"\n")
+        else:
+            sys.stdout.write("\n".join(summary_lines(outcome, wishes)) + "\n")
+        sys.stdout.flush()
+        if outcome.state.finished:
+            return 0
+        self._tell_how_to_go_on()
+        return _INTERRUPTED
+
+    def _tell_how_to_go_on(self) -> None:
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
+        command = shlex.join(["fraudstream", *words, "--resume"])
+        sys.stderr.write(f"to go on where it stood:\n  {command}\n")
+
+
+def _dry_run(history: History, wishes: Wishes, settings: Settings) -> int:
+    """Say what would be done; 1 where a row was found that cannot be replayed."""
+    rules = DecodeRules.of(settings.events)
+    outline = history.outline()
+    survey = history.survey() if outline.size_bytes < _READ_THROUGH_BYTES else None
+    if wishes.json:
+        fields = dry_run_fields(outline, survey, wishes, rules)
+        sys.stdout.buffer.write(orjson.dumps(fields) + b"\n")
+    else:
+        sys.stdout.write("\n".join(describe_dry_run(outline, survey, wishes, rules)) + "\n")
+    sys.stdout.flush()
+    return 0 if is_good(outline, survey, rules) else 1
+
+
+def _clear(work: Path) -> None:
+    """Remove what a finished replay does not need any more; its state stays."""
+    shutil.rmtree(work / "redis", ignore_errors=True)
+    shutil.rmtree(work / "spill", ignore_errors=True)
+    for pattern in ("rows-*.parquet", "labels-*.parquet", "latency-*.parquet"):
+        for path in work.glob(pattern):
+            path.unlink()
