@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _REMEDIES = {
     "NoSuchBucket": "no such bucket in this account and region",
     "NoSuchKey": "no such object",
+    "PreconditionFailed": "it has changed since it was listed",
     "AccessDenied": "these credentials may not do it: look at the role's policy",
     "403": "these credentials may not do it: look at the role's policy",
     "PermanentRedirect": "the bucket is in another region than aws.region",
