@@ -1,0 +1,130 @@
+"""Scored transactions for choosing thresholds: decisions of a replay, or data sets and models."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from consumer.errors import Misconfigured, Problem
+from consumer.evaluation.decisions import DECLINE, REVIEW, Decisions
+from consumer.training import archive
+from consumer.training.artefacts import Model, load
+from consumer.training.dataset_file import DatasetFile, open_dataset
+from consumer.training.examples import difference
+from consumer.training.proposal import Bands, Scored
+
+_DAY_MS: Final = 86_400_000
+
+
+def of_decisions(decisions: Decisions) -> Scored:
+    """
+    Take the scores of *decisions*.
+
+    What was declined for something else than a score is left out, what was reviewed so is
+    reviewed whatever the thresholds.
+    """
+    otherwise = ~decisions.banded if decisions.bands else np.zeros(len(decisions), bool)
+    kept = ~(otherwise & (decisions.outcome == DECLINE))
+    return Scored(
+        day=decisions.day[kept],
+        amount=decisions.amount[kept],
+        fraud=decisions.fraud[kept],
+        fraud_score=decisions.scores["fraud"][kept],
+        anomaly_score=decisions.scores["anomaly"][kept],
+        anyway=(otherwise & (decisions.outcome == REVIEW))[kept],
+        days=max(decisions.days, 1),
+    )
+
+
+def bands_in_force(decisions: Decisions) -> Bands | None:
+    """Return the bands of most of the *decisions*, None where these do not tell."""
+    for bands in decisions.bands:
+        if None not in bands:
+            return Bands(*(float(value or 0) for value in bands))
+    return None
+
+
+def of_datasets(
+    files: Sequence[Path], models: Sequence[Path], say: Callable[[str], None]
+) -> Scored:
+    """
+    Score the data sets *files* by the archives *models*, one of a kind.
+
+    Rows that a model has learnt from are left out, as far as its archive tells its training
+    period. Raises Misconfigured for features other than the model's, and where no row is left.
+    """
+    loaded = {model.kind: (path, model) for path in models for model in (load(path),)}
+    begin_ms = max((trained_until_ms(path) for path in models), default=0)
+    parts = [_score(open_dataset(path), loaded, begin_ms, say) for path in files]
+    day = np.concatenate([part.day for part in parts])
+    if not len(day):
+        found = f"no row after the training of {', '.join(str(path) for path in models)}"
+        raise _problem("DECISIONS_OR_DATASET", found, "later transactions than it has learnt from")
+    return Scored(
+        day=day,
+        amount=np.concatenate([part.amount for part in parts]),
+        fraud=np.concatenate([part.fraud for part in parts]),
+        fraud_score=np.concatenate([part.fraud_score for part in parts]),
+        anomaly_score=np.concatenate([part.anomaly_score for part in parts]),
+        anyway=np.concatenate([part.anyway for part in parts]),
+        days=int(day.max() - day.min()) + 1,
+    )
+
+
+def trained_until_ms(path: Path) -> int:
+    """When the training rows of the archive *path* end; 0 where it does not tell."""
+    _, members = archive.read(path)
+    told: Any = msgspec.json.decode(members.get("training.json", b"{}"))
+    part = "validation" if told.get("settings", {}).get("classifier", {}).get("refit") else "train"
+    period = told.get("split", {}).get(part, {}).get("period")
+    if period is None:
+        return 0
+    return round(datetime.fromisoformat(period.partition(" to ")[2]).timestamp() * 1000)
+
+
+def check_features(model: Model, path: Path, dataset: DatasetFile) -> None:
+    """Raise Misconfigured where *dataset* holds other features than *model*, of *path*, takes."""
+    head = dataset.head
+    if head.features == model.feature_names and head.feature_hash == model.feature_hash:
+        return
+    found = f"other features ({difference(head.features, model.feature_names)})"
+    expected = f"the {len(model.feature_names)} features of {path}, in their order"
+    raise Misconfigured([Problem(str(dataset.path), "feature_hash", found, expected)])
+
+
+def _score(
+    dataset: DatasetFile,
+    loaded: dict[Any, tuple[Path, Any]],
+    begin_ms: int,
+    say: Callable[[str], None],
+) -> Scored:
+    for path, model in loaded.values():
+        check_features(model, path, dataset)
+    index = dataset.read_index()
+    chosen = index.times_ms >= begin_ms
+    scores: dict[str, list[Any]] = {kind: [np.empty(0)] for kind in ("fraud", "anomaly")}
+    done = 0
+    for rows in dataset.read_rows(chosen):
+        for kind, pieces in scores.items():
+            known = kind in loaded
+            pieces.append(loaded[kind][1].predict(rows) if known else np.full(len(rows), np.nan))
+        done += len(rows)
+        say(f"{dataset.path.name}: {done:,} of {int(chosen.sum()):,} rows scored")
+    amount = dataset.read_column("amount").to_numpy()
+    day = index.times_ms[chosen] // _DAY_MS
+    return Scored(
+        day=day,
+        amount=np.asarray(amount, np.float64)[chosen],
+        fraud=index.labels[chosen] == 1,
+        fraud_score=np.concatenate(scores["fraud"]),
+        anomaly_score=np.concatenate(scores["anomaly"]),
+        anyway=np.zeros(len(day), bool),
+        days=1,
+    )
+
+
+def _problem(key: str, found: str, expected: str) -> Misconfigured:
+    return Misconfigured([Problem("arguments", key, found, expected)])
