@@ -3,11 +3,10 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from consumer import configuration
 from consumer.deployment.catalogue import Row, list_endpoints
@@ -36,11 +35,17 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.flush()
         return 0
-    table = Table(*_COLUMNS, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*_cells(row))
-    Console(soft_wrap=True).print(table if rows else "no endpoints of this package")
+    sys.stdout.write(_align([_COLUMNS, *map(_cells, rows)]) if rows else "no such endpoints\n")
     return 0
+
+
+def _align(lines: Sequence[Sequence[str]]) -> str:
+    """Plain columns, as wide as their widest cell: a name that is cut short is of no use."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = (zip(line, widths, strict=True) for line in lines)
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in line).rstrip() + "\n" for line in cells
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

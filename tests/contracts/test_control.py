@@ -84,8 +84,10 @@ def deploy(control: Control, wanted: Deployment) -> str:
 
 
 def test_what_is_not_there_is_none(control: Control) -> None:
-    for shape in (Endpoint, Configuration, Model, Job):
-        assert find(control, shape, "none") is None
+    assert find(control, Endpoint, "none") is None
+    assert find(control, Configuration, "none") is None
+    assert find(control, Model, "none") is None
+    assert find(control, Job, "none") is None
 
 
 def test_an_endpoint_is_made_updated_and_rolled_back(control: Control) -> None:
