@@ -53,7 +53,22 @@ def shard(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     client = connect(stack.redis_url, connect_timeout_s=2, timeout_s=10)
     s3 = session(stack.aws_url).client("s3")
     with closing(client), closing(s3):
-        yield Shard(stack, s3, client, tmp_path, f"e{uuid.uuid4().hex[:6]}")
+        shard = Shard(stack, s3, client, tmp_path, f"e{uuid.uuid4().hex[:6]}")
+        yield shard
+        forget(shard)
+
+
+def forget(shard: Shard) -> None:
+    """Empty Redis and S3, so that the next search looks at what its own test left."""
+    if keys := list(shard.redis.scan_iter(count=1_000)):
+        shard.redis.delete(*keys)
+    for bucket in shard.s3.list_buckets()["Buckets"]:
+        pages = shard.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"])
+        for page in (page for page in pages if page.get("Contents")):
+            shard.s3.delete_objects(
+                Bucket=bucket["Name"],
+                Delete={"Objects": [{"Key": entry["Key"]} for entry in page["Contents"]]},
+            )
 
 
 def work(shard: Shard, *events: bytes, **variables: str) -> None:
@@ -180,11 +195,6 @@ def test_the_search_for_leaks_finds_what_is_there(shard: Shard) -> None:
     found = leaks(shard)
     for place in ("redis b'tx:", "json b'tx:", "redis b'f:{", "s3 "):
         assert any(leak.startswith(place) for leak in found), place
-    for key in shard.redis.scan_iter(count=1_000):
-        shard.redis.delete(key)
-    for bucket in shard.s3.list_buckets()["Buckets"]:
-        for entry in shard.s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ()):
-            shard.s3.delete_object(Bucket=bucket["Name"], Key=entry["Key"])
 
 
 def test_refunds_and_reversals_are_decided_and_change_no_state(shard: Shard) -> None:

@@ -59,7 +59,7 @@ def explore(protections: Protections, **profile: Any) -> None:
 
 
 def test_no_order_of_events_breaks_a_guarantee() -> None:
-    explore(Protections(), max_examples=examples(200))
+    explore(Protections(), max_examples=examples(120))
 
 
 # So that Hypothesis counts what it ran in its statistics.
