@@ -75,8 +75,8 @@ def block_of(made: Made) -> Block:
     )
 
 
-def write_dataset(path: Path, made: Made = Made()) -> Path:
-    """Write a data set as *made* says."""
+def write_dataset(path: Path, made: Made, block: Block | None = None) -> Path:
+    """Write a data set as *made* says, of its rows unless others are given."""
     head = Head(
         features=made.names,
         feature_hash=made.feature_hash,
@@ -84,5 +84,5 @@ def write_dataset(path: Path, made: Made = Made()) -> Path:
         source=("generated",),
     )
     with DatasetWriter(path, head) as writer:
-        writer.write(block_of(made))
+        writer.write(block_of(made) if block is None else block)
     return path

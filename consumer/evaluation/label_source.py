@@ -105,7 +105,7 @@ def _batches(path: Path) -> Iterator[Any]:
             yield from _of_csv(path)
         return
     for batch in read_batches(path, _TABLE, frozenset()):
-        other = pc.fill_null(pc.not_equal(batch["type"], "label"), value=False)
+        other = pc.fill_null(pc.not_equal(batch["type"], "label"), fill_value=False)
         yield batch.filter(pc.and_(pc.invert(other), pc.is_valid(batch["transaction_id"])))
 
 
