@@ -65,7 +65,8 @@ def card_precision(
     _, card = np.unique(np.asarray(cards)[here], return_inverse=True)
     day, score = np.asarray(days)[here], score[here]
     fraud = np.asarray(frauds, dtype=bool)[here]
-    first, day, card, score, fraud = _card_days(day, card, score, fraud)
+    day, card, score, fraud = group_card_days(day, card, score, fraud)
+    first = np.flatnonzero(np.diff(day, prepend=day[:1] - 1)).tolist()
     found = np.zeros(int(card.max(initial=-1)) + 1, dtype=bool)
     daily, detected, compromised = [], [], []
     for start, end in pairwise([*first, len(day)]):
@@ -84,31 +85,24 @@ def card_precision(
     return CardPrecision(k, mean, numbers, tuple(daily), tuple(detected), tuple(compromised))
 
 
-def _card_days(
+def group_card_days(
     day: npt.NDArray[np.int64],
     card: npt.NDArray[np.int64],
     score: npt.NDArray[np.float64],
     fraud: npt.NDArray[np.bool_],
 ) -> tuple[
-    list[int],
-    npt.NDArray[np.int64],
-    npt.NDArray[np.int64],
-    npt.NDArray[np.float64],
-    npt.NDArray[np.bool_],
+    npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.bool_]
 ]:
     """
     Group rows to one a card and day, by day, then card: highest score, whether any is a fraud.
 
-    The list that comes first holds where in the others each day begins.
+    Card precision of what comes out is that of what went in, at every k; scores are not NaN.
     """
     if not len(day):
-        return [], day, card, score, fraud
+        return day, card, score, fraud
     order = np.lexsort((card, day))
     day, card = day[order], card[order]
-    new = np.r_[True, (day[1:] != day[:-1]) | (card[1:] != card[:-1])]
-    starts = np.flatnonzero(new)
+    starts = np.flatnonzero(np.r_[True, (day[1:] != day[:-1]) | (card[1:] != card[:-1])])
     highest = np.maximum.reduceat(score[order], starts)
     any_fraud = np.logical_or.reduceat(fraud[order], starts)
-    day, card = day[starts], card[starts]
-    first = np.flatnonzero(np.r_[True, day[1:] != day[:-1]]).tolist()
-    return first, day, card, highest, any_fraud
+    return day[starts], card[starts], highest, any_fraud

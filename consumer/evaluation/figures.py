@@ -10,9 +10,18 @@ import numpy as np
 import consumer
 from consumer.evaluation.by_day import Day, count_days
 from consumer.evaluation.calibration import Calibration, calibrate
-from consumer.evaluation.card_precision import CardPrecision, card_precision
+from consumer.evaluation.card_precision import CardPrecision, card_precision, group_card_days
 from consumer.evaluation.challenge import Duel, Resampling, duel
-from consumer.evaluation.decisions import APPROVE, BANDS, DECLINE, SCORES, Decisions
+from consumer.evaluation.decisions import (
+    APPROVE,
+    BANDS,
+    DECLINE,
+    SCORES,
+    Bools,
+    Decisions,
+    Floats,
+    Indices,
+)
 from consumer.evaluation.distribution import Latency, Spread, spread, time_taken
 from consumer.evaluation.ranking import Ranking, rank
 from consumer.evaluation.rule_figures import (
@@ -182,7 +191,7 @@ def _outcomes(decisions: Decisions) -> Outcomes:
 def _measure(decisions: Decisions, score: str, bands: Sequence[InForce], k: int) -> ScoreFigures:
     values, labelled = decisions.scores[score], decisions.labelled
     fraud = decisions.fraud[labelled]
-    rows = (decisions.day[labelled], decisions.card[labelled], values[labelled], fraud)
+    rows = _card_days(decisions, values)
     precisions = tuple(card_precision(*rows, each) for each in sorted({k // 2, k, 2 * k} - {0}))
     # The thresholds that most decisions were made with stand for those in force.
     in_force = bands[0].thresholds if bands else {}
@@ -200,6 +209,13 @@ def _measure(decisions: Decisions, score: str, bands: Sequence[InForce], k: int)
         money_by_reviews=money_by_reviews(decisions, score),
         spread=spread(values, decisions.fraud, decisions.legitimate),
     )
+
+
+def _card_days(decisions: Decisions, values: Floats) -> tuple[Indices, Indices, Floats, Bools]:
+    """Days, cards, highest scores and whether there was fraud: a row a card and day."""
+    here = decisions.labelled & ~np.isnan(values)
+    card = decisions.card[here].astype(np.int64)
+    return group_card_days(decisions.day[here], card, values[here], decisions.fraud[here])
 
 
 def _degraded(decisions: Decisions) -> Degraded:

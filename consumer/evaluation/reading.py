@@ -150,13 +150,17 @@ class _Gathering:
 
     def finish(self, files: int) -> Decisions:
         """All of it in order of time, each transaction once."""
-        columns = {name: np.concatenate(parts) for name, parts in self.parts.items()}
-        self.parts.clear()
-        _, first = np.unique(columns["identity"], return_index=True)
-        kept = first[np.argsort(columns["time_ms"][first], kind="stable")]
+        identity = np.concatenate(self.parts.pop("identity"))
+        time_ms = np.concatenate(self.parts.pop("time_ms"))
+        _, first = np.unique(identity, return_index=True)
+        kept = first[np.argsort(time_ms[first], kind="stable")]
         place = np.full(self.rows, -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
-        columns = {name: column[kept] for name, column in columns.items()}
+        columns = {"identity": identity[kept], "time_ms": time_ms[kept]}
+        del identity, time_ms, first
+        # One after another, so that hardly more than the columns themselves is held.
+        for name in list(self.parts):
+            columns[name] = np.concatenate(self.parts.pop(name))[kept]
         rank = np.empty(len(self.cards), dtype=np.int32)
         rank[np.array(sorted(range(len(rank)), key=list(self.cards).__getitem__))] = np.arange(
             len(rank), dtype=np.int32
@@ -189,8 +193,12 @@ class _Gathering:
     def _banded(self, batch: Any, scores: Mapping[str, Floats]) -> Any:
         limits = {name: _floats(batch[name]) for name in BANDS}
         together = np.stack(list(limits.values()), axis=1)
-        kinds, counts = np.unique(together, axis=0, return_counts=True, equal_nan=True)
-        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        # Thresholds hardly ever change, so runs of equal ones are few.
+        absent = np.isnan(together)
+        same = (together[1:] == together[:-1]) | (absent[1:] & absent[:-1])
+        starts = np.flatnonzero(np.r_[True, ~same.all(axis=1)])
+        lengths = np.diff(np.r_[starts, len(together)])
+        for kind, count in zip(together[starts].tolist(), lengths.tolist(), strict=True):
             key = tuple(None if math.isnan(value) else value for value in kind)
             if any(value is not None for value in key):
                 self.bands[key] += count

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,5 +124,6 @@ def _write(path: Path, content: bytes) -> Path:
         found = f"{path}: {error.strerror}"
         raise Misconfigured([Problem("arguments", "--out", found, "a folder to write")]) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return path
