@@ -199,7 +199,7 @@ class EngineTarget:
             if Applied.LATE in assessment.observation.applied:
                 self.counts["late_dropped"] += 1
             if each.stored.stored is Stored.CREATED:
-                self.counts[assessment.decision.outcome] += 1
+                self.counts[assessment.decision.outcome.value] += 1
                 self.counts["degraded"] += assessment.scores.degraded != ()
 
 

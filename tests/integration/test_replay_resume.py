@@ -1,0 +1,151 @@
+"""A replay that is killed goes on exactly where it stood: equal bytes, whatever the moment."""
+
+import platform
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from consumer.features.specification import parse_plan
+from consumer.local.part import Part
+from consumer.local.ports import listen
+from tests.e2e.worker_process import write_models
+from tests.replaying import FEATURES, Replayer, eventually, generate, read_state, write_history
+
+pytestmark = [
+    pytest.mark.skipif(
+        (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+        reason="the embedded Redis exists for Linux x86-64 only",
+    ),
+    pytest.mark.timeout(240),
+]
+# Slow enough to be hit in the middle, with a saved state every few hundred events.
+PACE = ("--rate", "1800", "--save-every", "0.1s")
+TRANSACTIONS = 4_000
+
+
+@pytest.fixture(scope="module")
+def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of two small real models."""
+    folder = tmp_path_factory.mktemp("models")
+    plan = parse_plan(FEATURES, source="features")
+    models = write_models(folder, plan)
+    command = ["consumer.local.endpoints"]
+    for name, archive in models.items():
+        command += ["--model", f"{name}={archive}"]
+    part = Part("endpoints", command, listen(0, "endpoints"), directory=folder)
+    try:
+        part.await_ready("/ping")
+        yield part.url
+    finally:
+        part.stop()
+
+
+@pytest.fixture
+def replayer(tmp_path: Path) -> Replayer:
+    write_history(tmp_path / "history.ndjson", generate(TRANSACTIONS))
+    return Replayer(tmp_path)
+
+
+def await_beyond(reached: int, state: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a saved state beyond *reached*, or the end of the process."""
+
+    def is_there() -> bool:
+        return read_state(state).get("ordinal", 0) > reached or process.poll() is not None
+
+    eventually(is_there, "a saved state beyond the last one")
+
+
+def kill_and_resume(replayer: Replayer, words: tuple[str | Path, ...], seed: int) -> int:
+    """Kill the replay of *words* at three random moments, then let it end; how often it resumed."""
+    chance = random.Random(seed)
+    state = replayer.folder / f"{words[3]}.replay" / "state.json"
+    resume: tuple[str, ...] = ()
+    reached = 0
+    for _ in range(3):
+        process = replayer.start(*words, *PACE, *resume)
+        await_beyond(reached, state, process)
+        # Now in the middle of a chunk, now of a save.
+        time.sleep(chance.uniform(0, 0.25))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, (replayer.folder / "replay.log").read_text()
+        found = read_state(state)
+        assert not found["finished"]
+        reached = found["ordinal"]
+        resume = ("--resume",)
+    replayer.run(*words, *resume)
+    return reached
+
+
+def test_a_data_set_of_a_killed_replay_has_the_bytes_of_one_that_was_not(
+    replayer: Replayer,
+) -> None:
+    history = replayer.folder / "history.ndjson"
+    whole = replayer.run(history, "--to", "dataset", "whole.parquet", "--scratch")
+    reached = kill_and_resume(
+        replayer, (history, "--to", "dataset", "killed.parquet", "--scratch"), seed=3
+    )
+    assert 0 < reached < whole["events"]
+    expected = (replayer.folder / "whole.parquet").read_bytes()
+    assert (replayer.folder / "killed.parquet").read_bytes() == expected
+    table = pq.read_table(replayer.folder / "whole.parquet")
+    assert table.num_rows == TRANSACTIONS
+    assert table.column("fraud").null_count < TRANSACTIONS
+    assert max(table.column("f_merchant_frauds_7d").to_pylist()) > 0
+
+
+def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
+    replayer: Replayer, endpoints: str
+) -> None:
+    replayer.variables = {
+        "FRAUDSTREAM_AWS__ENDPOINT_URL": endpoints,
+        "FRAUDSTREAM_AWS__SAGEMAKER_RUNTIME_URL": endpoints,
+    }
+    history = replayer.folder / "history.ndjson"
+    whole = replayer.run(history, "--to", "engine", "whole.parquet", "--scratch")
+    assert whole["counts"]["decided"] == TRANSACTIONS
+    assert "degraded" not in whole["counts"]
+    reached = kill_and_resume(
+        replayer, (history, "--to", "engine", "killed.parquet", "--scratch"), seed=4
+    )
+    assert 0 < reached < whole["events"]
+    expected = (replayer.folder / "whole.parquet").read_bytes()
+    assert (replayer.folder / "killed.parquet").read_bytes() == expected
+    columns = pq.read_table(replayer.folder / "whole.parquet")
+    assert len(set(columns.column("anomaly_score").to_pylist())) > TRANSACTIONS / 2
+    latency = pq.read_table(replayer.folder / "whole.latency.parquet")
+    assert sum(latency.column("rows").to_pylist()) == TRANSACTIONS
+
+
+def test_a_signal_ends_a_replay_at_a_place_from_which_it_goes_on(replayer: Replayer) -> None:
+    history = replayer.folder / "history.ndjson"
+    words = (history, "--to", "dataset", "out.parquet", "--scratch")
+    replayer.run(history, "--to", "dataset", "whole.parquet", "--scratch")
+    state = replayer.folder / "out.parquet.replay" / "state.json"
+    process = replayer.start(*words, *PACE)
+    eventually(lambda: read_state(state).get("ordinal", 0) > 0, "a saved state")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 130
+    told = (replayer.folder / "replay.log").read_text()
+    assert "fraudstream replay" in told
+    assert "--resume" in told
+    stopped = read_state(state)
+    assert not stopped["finished"]
+
+    begun_anew = replayer.attempt(*words)
+    assert begun_anew.returncode == 2
+    assert b"--resume to go on with it, --restart to begin anew" in begun_anew.stderr
+    other = replayer.attempt(*words, "--limit", "5", "--resume")
+    assert other.returncode == 2
+    assert b"selection: found limit=5, expected everything" in other.stderr
+
+    replayer.run(*words, "--resume")
+    expected = (replayer.folder / "whole.parquet").read_bytes()
+    assert (replayer.folder / "out.parquet").read_bytes() == expected
+    again = replayer.run(*words, "--resume")
+    assert again["finished"], "resuming what is finished changes nothing"
