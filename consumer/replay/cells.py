@@ -18,8 +18,8 @@ from consumer.replay.mapping import (
     FieldSource,
 )
 
-NUMBER: Final = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"
-"""A JSON number (RFC 8259, section 6)."""
+NUMBER: Final = r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?"
+"""A JSON number (RFC 8259, section 6) that every reader of JSON can take."""
 
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _WHOLE: Final = frozenset((*_SIGNED, *(f"U{each}" for each in _SIGNED)))
@@ -85,7 +85,7 @@ class Cells:
         text = self.text(source)
         if not self.field_map.minor_units:
             return f"CASE WHEN regexp_full_match({text}, {literal(NUMBER)}) THEN {text} END"
-        return _major(f"TRY_CAST({text} AS BIGINT)", currency)
+        return _major(f"TRY_CAST({text} AS BIGINT)::HUGEINT", currency)
 
     def number(self, source: FieldSource) -> str:
         """A finite JSON number, null where there is none."""
@@ -109,8 +109,8 @@ class Cells:
         """Milliseconds since the epoch, finer fractions cut; null where it is no time."""
         kind = self.kinds[source.name] if isinstance(source, Column) else "VARCHAR"
         if isinstance(source, Column) and kind in _NAIVE:
-            moment = self._zoned(f"{identifier(source.name)}::TIMESTAMP")
-            value = _epoch_ms(moment)
+            moment = f"TRY_CAST({identifier(source.name)} AS TIMESTAMP)"
+            value = _epoch_ms(self._zoned(moment))
         elif isinstance(source, Column) and kind == _ZONED:
             value = _epoch_ms(identifier(source.name))
         elif self.field_map.time_unit is not None:
@@ -121,12 +121,16 @@ class Cells:
 
     def _zoned(self, naive: str) -> str:
         zone = self.field_map.time_zone
-        return naive if zone == "UTC" else f"timezone({literal(zone)}, {naive})"
+        if zone == "UTC":
+            return naive
+        # Beyond them a time zone is an error rather than a null.
+        known = f"{naive} BETWEEN TIMESTAMP '1900-01-01' AND TIMESTAMP '9999-12-31'"
+        return f"(CASE WHEN {known} THEN timezone({literal(zone)}, {naive}) END)"
 
     def _counted(self, text: str, unit: str) -> str:
         units = TIME_UNITS[unit]
         # Whole numbers stay whole: nanoseconds do not fit into a double.
-        whole = f"TRY_CAST({text} AS HUGEINT) * {_MS_PER_S} // {units}"
+        whole = f"TRY_CAST({text} AS BIGINT)::HUGEINT * {_MS_PER_S} // {units}"
         parts = f"floor(TRY_CAST({text} AS DOUBLE) * {_MS_PER_S / units!r})"
         fraction = f"CASE WHEN {parts} BETWEEN 0 AND {_LAST_MS} THEN {parts}::BIGINT END"
         exact = f"TRY_CAST({whole} AS BIGINT)"
@@ -167,7 +171,8 @@ def _text(name: str, kind: str) -> str:
 
 
 def _epoch_ms(moment: str) -> str:
-    return f"(CASE WHEN isfinite({moment}) THEN epoch_ms({moment}) END)"
+    # epoch_ms() rounds.
+    return f"(CASE WHEN isfinite({moment}) THEN epoch_us({moment}) // {_MS_PER_S} END)"
 
 
 def _major(minor: str, currency: str) -> str:

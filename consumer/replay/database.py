@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import duckdb
 
+from consumer.errors import Misconfigured, Problem
+
 _MEMORY: Final = "200MB"
 # With more than one thread a streamed result does not keep the order of its file.
 _THREADS: Final = 1
@@ -43,6 +45,20 @@ def cursor(database: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConne
         yield opened
     finally:
         opened.close()
+
+
+@contextmanager
+def sorting(folder: Path) -> Iterator[None]:
+    """Say what *folder* lacks where DuckDB could not sort in it."""
+    try:
+        yield
+    except duckdb.Error as error:
+        full = "No space left" in str(error) or "max_temp_directory_size" in str(error)
+        if not full and not isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        found = str(error).partition("\n")[0][:200]
+        expected = "room for what is sorted, about 300 bytes an event (--work)"
+        raise Misconfigured([Problem(str(folder), "disk", found, expected)]) from error
 
 
 def stream(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[Any]:

@@ -33,13 +33,19 @@ _FIREHOSE_PREFIX = "x_"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are read: what ``resolve`` needs, the format that was asked for, if any."""
+    """
+    How files are read: what ``resolve`` needs, and the format that was asked for, if any.
+
+    ``joined`` says that labels are in ``KNOWN_LABELS``; ``passed`` are the addresses of files
+    known to hold events.
+    """
 
     field_map: FieldMap
     form: EventForm
     policy: LabelPolicy
     given: Format | None = None
     joined: bool = False
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ def open_file(
     """
     path = spool.take(listed)
     mapped = bool(reading.field_map.fields)
-    found = detect(listed.address, path, reading.given, mapped=mapped)
+    given = "events" if listed.address in reading.passed else reading.given
+    found = detect(listed.address, path, given, mapped=mapped)
     table = Table(listed.address, path, table_kind(found))
     if found == "events" and not reading.joined:
         return FileEvents(table, found, None, joined=False)

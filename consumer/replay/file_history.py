@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from consumer.replay.database import connect, cursor, stream
+from consumer.errors import FraudstreamError
+from consumer.replay.database import connect, cursor, sorting, stream
 from consumer.replay.file_events import Reading, open_file, ordered_query
 from consumer.replay.history import Outline, Slice, Survey
 from consumer.replay.known_labels import load
@@ -69,6 +71,7 @@ class FileHistory:
         self._surveyed: Surveyed | None = None
         self._labels_loaded = False
         self._waypoints: list[tuple[int, int]] = []
+        self._nouns: dict[int, str] = {}
         self.fingerprint = self._fingerprint()
 
     def close(self) -> None:
@@ -151,8 +154,8 @@ class FileHistory:
             events = [events[place] for place in places]
 
         def origin(index: int) -> str:
-            file = self._files[files[index]]
-            return f"{file.address}, row {rows[index]}"
+            file = int(files[index])
+            return f"{self._files[file].address}, {self._nouns[file]} {rows[index]}"
 
         return Slice(first, (keys >> 1).tolist(), events, (keys & 1 == 1).tolist(), origin)
 
@@ -195,23 +198,36 @@ class FileHistory:
             connection = stack.enter_context(cursor(self._database))
             stack.callback(self._spool.give_back, listed)
             opened = open_file(connection, listed, self._spool, self._rules)
+            self._nouns[member.file] = opened.table.noun
             choose = opened.labels if member.labels else opened.events
-            with reading(opened.table):
+            with reading(opened.table), sorting(self._place.folder):
                 query = ordered_query(choose(connection, from_key), member.file, order)
                 yield from stream(connection, query)
 
     def _read_sorted(self, members: Sequence[Member], from_key: int) -> Generator[Released]:
         """Let DuckDB sort the events of many files, which are open one after the other."""
-        batches = (
-            batch.cast(_SCHEMA)
-            for member in members
-            for batch in self._batches(member, from_key, ())
-        )
-        with cursor(self._database) as connection:
-            connection.register("__run", pa.RecordBatchReader.from_batches(_SCHEMA, batches))
+        failures: list[FraudstreamError] = []
+
+        def batches() -> Iterator[Any]:
+            try:
+                for member in members:
+                    for batch in self._batches(member, from_key, ()):
+                        yield batch.cast(_SCHEMA)
+            except FraudstreamError as error:
+                failures.append(error)
+                raise
+
+        with cursor(self._database) as connection, sorting(self._place.folder):
+            connection.register("__run", pa.RecordBatchReader.from_batches(_SCHEMA, batches()))
             query = "SELECT * FROM __run ORDER BY key, file, row, event"
-            for batch in stream(connection, query):
-                yield Released.of(batch)
+            try:
+                for batch in stream(connection, query):
+                    yield Released.of(batch)
+            except duckdb.Error:
+                # DuckDB keeps only the words of what went wrong with a file.
+                if failures:
+                    raise failures[0] from None
+                raise
 
 
 def _from(found: Slice, first: int) -> Slice:

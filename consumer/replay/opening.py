@@ -207,6 +207,7 @@ def open_history(
             request.policy,
             request.format,
             joined=labels is not None,
+            passed=frozenset(each.address for each in beside),
         )
         place = Workplace(folder, rejects, request.max_rejects)
         history = FileHistory([*files, *beside], reading, labels, place)

@@ -45,10 +45,7 @@ class Rejects:
         column, _, error = problem.partition(SEPARATOR)
         self.rejected += 1
         if len(self._examples) < _EXAMPLES:
-            found = error.partition(": ")
-            self._examples.append(
-                Problem(f"{address}, {noun} {row}", column or noun, found[0], found[2] or "a row")
-            )
+            self._examples.append(_example(f"{address}, {noun} {row}", column or noun, error))
         line = {
             "file": address,
             "row": row,
@@ -79,3 +76,10 @@ class Rejects:
     def examples(self) -> Sequence[Problem]:
         """The first few."""
         return tuple(self._examples)
+
+
+def _example(place: str, key: str, error: str) -> Problem:
+    field_name, says, expected = error.partition(": expected ")
+    if says:
+        return Problem(place, key, f"no {field_name}", expected)
+    return Problem(place, key, error, "a row that can be mapped")
