@@ -71,7 +71,7 @@ def fit_classifier(
         "stopped_on": wanted.stop_on,
     }
     line, calibration = calibrate(fitted.booster, validation, wanted)
-    booster = fitted.booster if line is None else apply_line(fitted.booster, line)
+    booster = apply_line(fitted.booster, line or Line())
     return Classifier(booster, fitted.rounds, {**facts, "calibration": calibration})
 
 
@@ -92,9 +92,10 @@ def refit(
         verbose_eval=False,
     )
     calibration: Any = fitted.facts["calibration"]
-    if calibration["method"] == "platt":
-        booster = apply_line(booster, Line(calibration["slope"], calibration["intercept"]))
-    return Classifier(booster, fitted.rounds, {**fitted.facts, "refit_rows": known.total})
+    line = Line(calibration.get("slope", 1.0), calibration.get("intercept", 0.0))
+    return Classifier(
+        apply_line(booster, line), fitted.rounds, {**fitted.facts, "refit_rows": known.total}
+    )
 
 
 def fit_rounds(

@@ -4,8 +4,10 @@ Scores that mean what they say: Platt's scaling, kept inside the booster.
 Trees that were stopped when they ranked best, or learnt with frauds weighted up, rank well and
 lie about probabilities. A logistic regression of the outcome on the margin (Platt,
 Probabilistic Outputs for Support Vector Machines, 1999) corrects that by a slope and an
-intercept. Both go into the booster, the slope into every leaf and the intercept into the base
-score, so that one booster says it all wherever it is loaded, and explanations still add up.
+intercept. Both go into the booster, the slope into every leaf and the intercept into those of
+the first tree, so that one booster says it all wherever it is loaded, and explanations still
+add up. The base score stays at one half: XGBoost 3.0, which the built-in container has, does
+not understand how 3.1 and later write another one, and takes one half without a word.
 """
 
 from typing import Any, Final
@@ -21,10 +23,10 @@ _LEAF: Final = -1
 
 
 class Line(msgspec.Struct, frozen=True):
-    """The corrected margin is ``slope`` times the margin and ``intercept``."""
+    """The corrected margin is ``slope`` times the margin, plus ``intercept``."""
 
-    slope: float
-    intercept: float
+    slope: float = 1.0
+    intercept: float = 0.0
 
 
 def fit_line(
@@ -45,27 +47,26 @@ def fit_line(
 
 
 def apply_line(booster: xgboost.Booster, line: Line) -> xgboost.Booster:
-    """Return *booster*, of ``binary:logistic`` trees, with *line* inside."""
+    """Return *booster*, of ``binary:logistic`` trees, with *line* and its base score inside."""
     model = orjson.loads(bytes(booster.save_raw("json")))
     learner = model["learner"]
-    for tree in learner["gradient_booster"]["model"]["trees"]:
-        _scale(tree, line.slope)
     base = _base_margin(learner["learner_model_param"]["base_score"])
-    score = 1 / (1 + np.exp(-(line.slope * base + line.intercept)))
-    # Without brackets, which XGBoost before 3.1 does not read.
-    learner["learner_model_param"]["base_score"] = repr(float(score))
+    offset = line.slope * base + line.intercept
+    for number, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
+        _correct(tree, line.slope, 0.0 if number else offset)
+    learner["learner_model_param"]["base_score"] = "5E-1"
     corrected = xgboost.Booster()
     corrected.load_model(bytearray(orjson.dumps(model)))
     return corrected
 
 
-def _scale(tree: Any, slope: float) -> None:
-    """Scale every leaf; ``split_conditions`` hold a leaf's value and a split's threshold."""
+def _correct(tree: Any, slope: float, offset: float) -> None:
+    """Correct every leaf; ``split_conditions`` hold a leaf's value and a split's threshold."""
     tree["split_conditions"] = [
-        value * slope if child == _LEAF else value
+        value * slope + offset if child == _LEAF else value
         for value, child in zip(tree["split_conditions"], tree["left_children"], strict=True)
     ]
-    tree["base_weights"] = [value * slope for value in tree["base_weights"]]
+    tree["base_weights"] = [value * slope + offset for value in tree["base_weights"]]
 
 
 def _base_margin(text: str) -> float:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import xgboost
@@ -26,6 +28,16 @@ def test_the_line_goes_into_the_booster() -> None:
     assert margins(corrected) == pytest.approx(0.7 * margins(model) - 1.3, abs=1e-5)
     again = xgboost.Booster(model_file=bytearray(corrected.save_raw("ubj")))
     assert np.array_equal(margins(again), margins(corrected))
+
+
+def test_the_base_score_moves_into_the_trees_for_versions_that_cannot_read_it() -> None:
+    parameters = {"objective": "binary:logistic", "base_score": 0.03, "nthread": 1}
+    model = xgboost.train(parameters, xgboost.DMatrix(ROWS, FRAUD), 5)
+    corrected = apply_line(model, Line())
+    assert margins(corrected) == pytest.approx(margins(model), abs=1e-5)
+    config = json.loads(corrected.save_config())
+    base = config["learner"]["learner_model_param"]["base_score"]
+    assert float(base.strip("[]")) == 0.5
 
 
 def test_explanations_still_add_up_to_the_margin() -> None:
