@@ -32,6 +32,9 @@ _ISO_OFFSET = r"[0-9]:[0-9]{2}.*([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$"
 # Beyond it not every whole number has a double of its own.
 _EXACT = 2**53
 _MS_PER_S = 1000
+# Two more than the finest currency has. Below the limit a double is finer than that by far.
+_MONEY_DECIMALS = 6
+_ROUNDED_BELOW = 10**9
 
 
 def identifier(name: str) -> str:
@@ -82,10 +85,20 @@ class Cells:
 
     def amount(self, source: FieldSource, currency: str) -> str:
         """A JSON number in major units of *currency* (SQL), null where there is none."""
-        text = self.text(source)
+        text = self._money(source) if isinstance(source, Column) else self.text(source)
         if not self.field_map.minor_units:
             return f"CASE WHEN regexp_full_match({text}, {literal(NUMBER)}) THEN {text} END"
         return _major(f"TRY_CAST({text} AS BIGINT)::HUGEINT", currency)
+
+    def _money(self, source: Column) -> str:
+        """The text of an amount, without what arithmetic with doubles left behind: 8.11 * 5."""
+        text, name = self.text(source), identifier(source.name)
+        if self.kinds[source.name] != "DOUBLE":
+            return text
+        fraction = f"abs({name}) < {_ROUNDED_BELOW} AND {name} <> trunc({name})"
+        return (
+            f"(CASE WHEN {fraction} THEN round({name}, {_MONEY_DECIMALS})::VARCHAR ELSE {text} END)"
+        )
 
     def number(self, source: FieldSource) -> str:
         """A finite JSON number, null where there is none."""

@@ -226,6 +226,17 @@ def test_minor_units_follow_the_currency(
     assert f'"amount":{amount},'.encode() in event
 
 
+@pytest.mark.parametrize(
+    ("paid", "amount"),
+    [(8.11 * 5 / 5 + 1e-15 * 8, 8.11), (0.1 + 0.2, 0.3), (2.675 * 100, 267.5), (1.2345, 1.2345)],
+)
+def test_what_arithmetic_with_doubles_left_behind_is_no_further_decimal(
+    tmp_path: Path, paid: float, amount: float
+) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [{**ROWS[0], "PAID": paid}])
+    assert read_events(path, *WORDS)[0]["amount"] == amount
+
+
 def test_further_fields_keep_their_types(tmp_path: Path) -> None:
     form = EventForm("EUR", ("basket", "gift", "note.1"))
     rows = [{**ROWS[0], "basket": 3, "gift": True, "note.1": 'a "b"'}]
