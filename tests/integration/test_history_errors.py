@@ -314,7 +314,7 @@ def test_no_cell_ends_a_replay(tmp_path: Path, mapping: str) -> None:
     words = (*WORDS, "latitude=LAT", "label=BAD", "label_time=KNOWN", "channel=X'Y\"Z")
     for source in (
         write_csv(
-            tmp_path / "a.csv", [{k: v.replace("\0", "") for k, v in r.items()} for r in rows]
+            tmp_path / "a.csv", [{k: str(v).replace("\0", "") for k, v in r.items()} for r in rows]
         ),
         write_ndjson(tmp_path / "a.ndjson", rows),
         write_parquet(tmp_path / "a.parquet", rows),
