@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from consumer import configuration
 from consumer.errors import Misconfigured, Problem
+from consumer.outside import build_source_bucket
 
 _K = 100
 _RESAMPLES = 200
@@ -21,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "decisions",
         nargs="+",
         metavar="DECISIONS",
-        help="files, folders or patterns: Parquet of a replay, or what Firehose wrote",
+        help="files, folders, patterns or s3://bucket/prefix: Parquet of a replay, or what "
+        "Firehose wrote",
     )
     parser.add_argument(
         "--labels",
@@ -71,25 +75,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report and print it. Raises Misconfigured for input that cannot be read."""
-    from consumer.evaluation.reporting import Request, write_report  # noqa: PLC0415 - needs an extra
+    """
+    Write the report and print it.
 
-    currency = arguments.currency
-    if currency is None:
-        currency = configuration.load(arguments.config).settings.events.base_currency
-    report = write_report(
-        Request(
-            decisions=arguments.decisions,
-            out=arguments.out,
-            currency=currency,
-            labels=arguments.labels,
-            challengers=_challengers(arguments.challenger),
-            unlabelled_legitimate=arguments.unlabelled_legitimate,
-            k=arguments.cards,
-            cluster=arguments.resample,
-            resamples=arguments.resamples,
+    Raises Misconfigured for input that cannot be read, and Unavailable where S3 does not answer.
+    """
+    # Here, since they need an extra.
+    from consumer.evaluation.fetching import fetched  # noqa: PLC0415
+    from consumer.evaluation.reporting import Request, write_report  # noqa: PLC0415
+
+    settings = configuration.load(arguments.config).settings
+    bucket = partial(build_source_bucket, settings)
+    with ExitStack() as stack:
+
+        def bring(option: str, places: list[str]) -> list[str | Path]:
+            return stack.enter_context(fetched(option, places, bucket))
+
+        report = write_report(
+            Request(
+                decisions=bring("DECISIONS", arguments.decisions),
+                out=arguments.out,
+                currency=arguments.currency or settings.events.base_currency,
+                labels=bring("--labels", arguments.labels),
+                challengers={
+                    name: bring("--challenger", places)
+                    for name, places in _challengers(arguments.challenger).items()
+                },
+                unlabelled_legitimate=arguments.unlabelled_legitimate,
+                k=arguments.cards,
+                cluster=arguments.resample,
+                resamples=arguments.resamples,
+            )
         )
-    )
     if arguments.json:
         sys.stdout.buffer.write(report.encoded())
         sys.stdout.flush()

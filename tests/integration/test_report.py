@@ -18,6 +18,7 @@ from consumer.evaluation.reporting import Request, write_report
 from consumer.model import Bands, Decision, Outcome, Scores
 from consumer.row import build_row
 from tests.builders import an_assessment
+from tests.emulated_s3 import emulated_s3
 from tests.generated_decisions import draw_decisions, write_decisions, write_latencies
 
 COUNT = 1500
@@ -316,3 +317,36 @@ def test_a_folder_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("")
     assert main(["report", str(decisions), "--out", str(tmp_path / "file" / "out")]) == 2
     assert "--out" in capsys.readouterr().err
+
+
+def test_decisions_and_labels_may_lie_in_s3(
+    tmp_path: Path,
+    columns: dict[str, list[Any]],
+    decisions: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_latencies(decisions, COUNT)
+    lines = to_lines(columns)
+    labels = write_labels(tmp_path / "labels.csv", columns).read_bytes()
+    with emulated_s3() as client:
+        client.create_bucket(Bucket="history")
+        beside = (decisions, decisions.with_name("decisions.latency.parquet"))
+        for path in beside:
+            client.put_object(Bucket="history", Key=f"replay/{path.name}", Body=path.read_bytes())
+        for hour, part in (("00", lines[:700]), ("01", lines[700:])):
+            key = f"firehose/2026/06/01/{hour}/decisions-1"
+            client.put_object(Bucket="history", Key=key, Body=b"".join(part))
+        client.put_object(Bucket="history", Key="labels.csv", Body=labels)
+        monkeypatch.setenv("FRAUDSTREAM_AWS__ENDPOINT_URL", client.meta.endpoint_url)
+        words = ["--out", str(tmp_path / "out"), "--json"]
+        assert main(["report", "s3://history/replay/", *words]) == 0
+        replayed = orjson.loads(capsys.readouterr().out)
+        words += ["--labels", "s3://history/labels.csv"]
+        assert main(["report", "s3://history/firehose/", *words]) == 0
+        live = orjson.loads(capsys.readouterr().out)
+        assert main(["report", "s3://history/elsewhere/", *words]) == 2
+    assert "s3://history/elsewhere/" in capsys.readouterr().err
+    assert replayed["latency"]["rows"] == COUNT
+    assert live["scores"] == replayed["scores"]
+    assert live["input"]["files"] == 2
