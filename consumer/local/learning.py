@@ -17,7 +17,7 @@ from consumer.ports import Observe
 from consumer.settings import Settings
 from consumer.training.dataset import collect, label
 from consumer.training.examples import InMemory
-from consumer.training.settings import SplitSettings, TrainingSettings
+from consumer.training.settings import AnomalySettings, SplitSettings, TrainingSettings
 from consumer.training.train import Trained, train
 
 # Chargebacks arrive for up to ten days, so younger rows would be learnt as legitimate.
@@ -25,7 +25,10 @@ _LABEL_DELAY_S = 10 * 86_400
 # The longest window has to fill before a vector says what it will say live.
 _WARM_UP_S = 30 * 86_400
 # Twenty days are left after warm-up and label delay, too few for another gap among them.
-_SPLIT = SplitSettings(gap=0, validation=0.25)
+# The shape is what measuring chooses on this traffic; it takes four forests to find out.
+_HOW = TrainingSettings(
+    split=SplitSettings(gap=0, validation=0.25), anomaly=AnomalySettings(shape="standard")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def learn(
     cutoff = datetime.fromtimestamp(int(vectors.times_s.max()), UTC)
     dataset = label(vectors, labels, cutoff=cutoff, delay_s=_LABEL_DELAY_S, warmup_s=_WARM_UP_S)
     verdicts = [_verdict(effect) for effect in labelling.effects]
-    trained = train(InMemory(dataset), folder, TrainingSettings(split=_SPLIT))
+    trained = train(InMemory(dataset), folder, _HOW)
     return Learned(trained, events, verdicts)
 
 

@@ -7,7 +7,7 @@ would look better than it is. The same rows, settings and seed give the same arc
 for byte.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,8 @@ FRAUD_ARCHIVE: Final = "fraud.tar.gz"
 ANOMALY_ARCHIVE: Final = "anomaly.tar.gz"
 
 _FEWEST_FRAUDS: Final = 10
+# Labels that come late are no error; so many of them are a gap that is too short.
+_LATE: Final = 0.1
 _LIBRARIES: Final = ("xgboost-cpu", "krcf", "numpy", "scikit-learn")
 
 Metrics = Mapping[str, Any]
@@ -107,7 +109,7 @@ def train(
     """
     check_names(settings.anomaly, examples.names)
     work = _prepare(examples, settings, say)
-    warnings = tuple(find_doubts(work.learning, examples.names))
+    warnings = (*_late_labels(work), *find_doubts(work.learning, examples.names))
     for warning in warnings:
         say(f"warning: {warning}")
     split = _describe_split(work)
@@ -142,6 +144,17 @@ def _prepare(examples: Examples, settings: TrainingSettings, say: Say) -> _Work:
             expected += "has more"
             raise Misconfigured([Problem("training", purpose, found, expected)])
     return _Work(examples, split, learning, validation, settings, say)
+
+
+def _late_labels(work: _Work) -> Iterator[str]:
+    """Warn where many frauds were not known yet, and so were learnt as legitimate."""
+    for part, purpose in ((work.learning, "training"), (work.validation, "validation")):
+        frauds = part.frauds + part.late
+        if part.late > _LATE * frauds:
+            yield (
+                f"{purpose}: {part.late:,} of {frauds:,} frauds were not known yet when it was "
+                "used, and count as legitimate; split.gap should be what labels take to arrive"
+            )
 
 
 def _make_fraud(

@@ -250,6 +250,18 @@ def test_a_leak_and_a_constant_are_warned_of(
     assert len(member(tmp_path / "out" / "fraud.tar.gz", "metrics.json")["warnings"]) == 2
 
 
+def test_a_gap_shorter_than_labels_take_is_warned_of(
+    tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.yaml").write_text(QUICK.replace("gap: 5d", "gap: 1d"))
+    argv = arguments(place, tmp_path / "out", "--only", "anomaly")
+    argv[argv.index("--settings") + 1] = str(tmp_path / "train.yaml")
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "warning: training: " in out
+    assert "frauds were not known yet when it was used" in out
+
+
 def test_models_show_checks_and_describes_an_archive(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
