@@ -82,7 +82,7 @@ def started(replayer: Replayer, shard: int, stack: ExitStack) -> MultilangDriver
 
 
 def delivered(events: Sequence[tuple[int, Event]]) -> list[list[Delivered]]:
-    """*events* with their ordinals as deliveries, each of which ends behind a label at the latest."""
+    """*events* with their ordinals as deliveries; a label is the last of its delivery."""
     deliveries: list[list[Delivered]] = [[]]
     for ordinal, event in events:
         arrival_ms = int(event.time.timestamp() * 1000) + 40
