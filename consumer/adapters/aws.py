@@ -7,11 +7,14 @@ caller names both timeouts, and a call is one attempt, because the adapters own
 their deadlines and exactly one layer may retry.
 """
 
+import gzip
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import orjson
 from botocore.config import Config
-from botocore.loaders import Loader, create_loader
+from botocore.loaders import JSONFileLoader, Loader, create_loader
 from botocore.session import Session
 
 from consumer import settings
@@ -138,7 +141,22 @@ def _descriptions(data_path: str | None) -> Loader:
     Read again for each client they took 8 to 20 MB and 40 to 150 ms a client, of which
     a worker has half a dozen. They are files, so that nothing of them goes out of date.
     """
-    return create_loader(data_path)
+    loader = create_loader(data_path)
+    loader.file_loader = _Descriptions()
+    return loader
+
+
+class _Descriptions(JSONFileLoader):
+    """Reads them into plain dicts, which are half the size of botocore's ordered ones."""
+
+    def load_file(self, file_path: str) -> Any:
+        """What ``file_path`` and ``.json`` or ``.json.gz`` holds; None where neither is there."""
+        plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
+        if plain.is_file():
+            return orjson.loads(plain.read_bytes())
+        if packed.is_file():
+            return orjson.loads(gzip.decompress(packed.read_bytes()))
+        return None
 
 
 def _endpoint_url(service: Service | Untyped, aws: settings.Aws) -> str | None:
