@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import orjson
+from rich.console import Console
 
 from consumer import configuration
 from consumer.clock import SystemClock
@@ -81,11 +82,13 @@ class _Session:
         self._stop = stop
         self._clock = SystemClock()
         self._label_delay_s = 0
+        self._only_frauds = True
 
     def run(self, request: HistoryRequest, stack: ExitStack) -> int:
         """Begin or go on; return the exit code. Raises as ``run``."""
         wishes = self._wishes
         self._label_delay_s = request.policy.delay_s or 0
+        self._only_frauds = not request.policy.legitimate
         place = open_state(wishes.state, self._settings)
         state = take_up(place, wishes, build_identity(wishes, self._settings, self._history))
         if state is None:
@@ -170,10 +173,29 @@ class _Session:
         else:
             sys.stdout.write("\n".join(summary_lines(outcome, wishes)) + "\n")
         sys.stdout.flush()
-        if outcome.state.finished:
-            return 0
-        self._tell_how_to_go_on()
-        return _INTERRUPTED
+        if not outcome.state.finished:
+            self._tell_how_to_go_on()
+            return _INTERRUPTED
+        if wishes.report is not None:
+            self._report(wishes.report, labels=outcome.state.counts.get("labels", 0))
+        return 0
+
+    def _report(self, folder: Path, *, labels: int) -> None:
+        """Evaluate the decisions that were just written into *folder*."""
+        from consumer.evaluation.reporting import Request, write_report  # noqa: PLC0415
+
+        out = self._wishes.out
+        report = write_report(
+            Request(
+                decisions=[] if out is None else [out],
+                out=folder,
+                currency=self._settings.events.base_currency,
+                # Where frauds alone become labels, silence means an honest payment.
+                unlabelled_legitimate=self._only_frauds and labels > 0,
+            )
+        )
+        if not self._wishes.json:
+            report.print(Console(highlight=False))
 
     def _tell_how_to_go_on(self) -> None:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]

@@ -134,17 +134,16 @@ def test_entity_state_is_rebuilt_from_what_firehose_delivered(
 ) -> None:
     cut = len(EVENTS) * 2 // 3
     before, after = EVENTS[:cut], EVENTS[cut:]
-    lost = {"Bucket": RESOURCES.delivery_bucket}
-    for entry in s3.list_objects_v2(**lost, Prefix=RESOURCES.delivery_prefix).get("Contents", []):
-        s3.delete_object(**lost, Key=entry["Key"])
+    bucket, prefix = RESOURCES.delivery_bucket, RESOURCES.delivery_prefix
+    for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", []):
+        s3.delete_object(Bucket=bucket, Key=entry["Key"])
     replayer.run(write_history(replayer.folder / "before.ndjson", before), "--to", "engine")
     client.flushall()
 
     labels = write_history(
         replayer.folder / "labels.ndjson", [each for each in before if not each.is_transaction]
     )
-    source = f"s3://{RESOURCES.delivery_bucket}/{RESOURCES.delivery_prefix}"
-    rebuilt = replayer.run(source, "--labels", labels, "--to", "features")
+    rebuilt = replayer.run(f"s3://{bucket}/{prefix}", "--labels", labels, "--to", "features")
     assert rebuilt["counts"]["applied"] == sum(each.is_transaction for each in before)
     following = write_history(replayer.folder / "after.ndjson", after)
     replayer.run(following, "--to", "dataset", "rebuilt.parquet")
