@@ -1,7 +1,6 @@
 """A history in files: listed, surveyed once, and read in order from any ordinal."""
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -25,12 +24,12 @@ from consumer.replay.outlining import outline
 from consumer.replay.rejects import Rejects
 from consumer.replay.survey import Surveyed, Surveyor, keep, kept
 from consumer.replay.tables import reading
+from consumer.replay.waypoints import Waypoints
 
 _ORDER_VERSION: Final = 1
 """Rises when the same input would be delivered in another order or as other bytes."""
 
 _SPOOL_BYTES: Final = 4 << 30
-_WAYPOINT_EVENTS: Final = 1 << 19
 _SCHEMA: Final = pa.schema(
     [("key", pa.int64()), ("file", pa.int32()), ("row", pa.int64()), ("event", pa.binary())]
 )
@@ -70,9 +69,10 @@ class FileHistory:
         self._rejects = Rejects(place.rejects, place.max_rejects)
         self._surveyed: Surveyed | None = None
         self._labels_loaded = False
-        self._waypoints: list[tuple[int, int]] = []
         self._nouns: dict[int, str] = {}
         self.fingerprint = self._fingerprint()
+        path = place.folder / f"waypoints-{self.fingerprint[:16]}.ndjson"
+        self._waypoints = Waypoints.of(path)
 
     def close(self) -> None:
         """End the database."""
@@ -131,7 +131,7 @@ class FileHistory:
         """Read the events in order, from ordinal *first*. Raises Misconfigured, Unavailable."""
         found = self._survey()
         self._load_labels()
-        ordinal, from_key = self._waypoint(first)
+        ordinal, from_key = self._waypoints.before(first)
         members = [each for each in found.members if each.last_key >= from_key]
         kinds = [[each for each in members if each.labels is labels] for labels in (False, True)]
         runs = [self._run(each) for kind in kinds for each in group(kind)]
@@ -139,7 +139,7 @@ class FileHistory:
         with closing(merge(runs, from_key)) as merged:
             for released in merged:
                 whole = self._slice(ordinal, released, repetitions)
-                self._note_waypoint(ordinal, whole)
+                self._waypoints.note(whole)
                 ordinal += len(whole)
                 if ordinal > first:
                     yield _from(whole, first)
@@ -158,22 +158,6 @@ class FileHistory:
             return f"{self._files[file].address}, {self._nouns[file]} {rows[index]}"
 
         return Slice(first, (keys >> 1).tolist(), events, (keys & 1 == 1).tolist(), origin)
-
-    def _waypoint(self, first: int) -> tuple[int, int]:
-        """An ordinal up to *first*, with the key from which on reading begins with it."""
-        place = bisect_right(self._waypoints, (first, 2**62))
-        return self._waypoints[place - 1] if place else (0, 0)
-
-    def _note_waypoint(self, ordinal: int, found: Slice) -> None:
-        """Remember where reading may begin again: where the time moves on."""
-        newest = self._waypoints[-1][0] if self._waypoints else 0
-        if ordinal < newest + _WAYPOINT_EVENTS:
-            return
-        times = found.times_ms
-        for index in range(1, len(times)):
-            if times[index] > times[index - 1]:
-                self._waypoints.append((ordinal + index, times[index] * 2))
-                return
 
     def _run(self, members: Sequence[Member]) -> Run:
         first = min(each.first_key for each in members)
