@@ -56,7 +56,7 @@ def write(path: Path, kind: Kind, members: Mapping[str, bytes]) -> None:
 
 def read(path: Path) -> tuple[Kind, dict[str, bytes]]:
     """
-    Return the kind and the checked members of the archive *path*.
+    Return the kind and the checked members of the archive *path*, or of a folder of its files.
 
     Raises Misconfigured, naming the member, when the archive cannot be read, has
     no manifest, or a member is missing from either or differs from its hash.
@@ -104,6 +104,8 @@ def _pack(members: Mapping[str, bytes]) -> bytes:
 
 
 def _unpack(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        return _read_folder(path)
     members: dict[str, bytes] = {}
     try:
         with tarfile.open(path, mode="r:gz") as archive:
@@ -117,3 +119,12 @@ def _unpack(path: Path) -> dict[str, bytes]:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise problem(path, "model archive", reason, "a model.tar.gz of this package") from error
     return members
+
+
+def _read_folder(path: Path) -> dict[str, bytes]:
+    """Read what SageMaker unpacked: the same members, as files."""
+    files = [each for each in path.rglob("*") if each.is_file()]
+    if not files:
+        raise problem(path, "model archive", "an empty folder", "a model.tar.gz, unpacked")
+    names = (each.relative_to(path).as_posix().removeprefix(_FOLDER) for each in files)
+    return {name: each.read_bytes() for name, each in zip(names, files, strict=True)}
