@@ -56,7 +56,8 @@ def _load_file(
     try:
         found = detect(listed.address, path, source.given, mapped=True)
         table = Table(listed.address, path, table_kind(found))
-        conversion = _resolve(source, table.columns(connection), form)
+        columns = table.columns(connection, source.field_map.sought(LABEL_SOURCE_FIELDS))
+        conversion = _resolve(source, columns, form)
         with reading(table):
             query = conversion.known_labels(table.relation(connection, conversion))
             for batch in stream(connection, query):

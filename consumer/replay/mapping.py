@@ -7,7 +7,7 @@ said in ``LabelWords``), ``label_time`` and ``label_source``.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from string import Formatter
 from typing import Final, Literal
@@ -96,6 +96,11 @@ class FieldMap:
     time_unit: str | None = None
     minor_units: bool = False
     words: LabelWords = LabelWords()
+
+    def sought(self, fields: Iterable[str]) -> frozenset[str]:
+        """The columns that are named, and of *fields* that are not those of their own names."""
+        named = {name for source in self.fields.values() for name in columns_of(source)}
+        return frozenset(named | (set(fields) - self.fields.keys() - self.dropped))
 
     @property
     def digest(self) -> str:

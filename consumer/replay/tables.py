@@ -12,7 +12,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -55,8 +55,12 @@ class Table:
         """What a row number counts."""
         return "row" if self.kind == "parquet" else "line"
 
-    def columns(self, connection: duckdb.DuckDBPyConnection) -> Columns:
-        """Look at the columns. Raises Misconfigured."""
+    def columns(self, connection: duckdb.DuckDBPyConnection, sought: Collection[str]) -> Columns:
+        """
+        Look at the columns; at those of NDJSON until all that are *sought* were seen.
+
+        Raises Misconfigured.
+        """
         if self.kind == "parquet":
             return Columns(self.address, _parquet_columns(connection, self.address, self.path))
         if self.kind == "csv":
@@ -64,7 +68,7 @@ class Table:
             return Columns(self.address, dict.fromkeys(names, "VARCHAR"))
         return Columns(
             self.address,
-            dict.fromkeys(_sample_members(self.address, self.path), "VARCHAR"),
+            dict.fromkeys(_sample_members(self.address, self.path, sought), "VARCHAR"),
             open_ended=True,
         )
 
@@ -299,9 +303,10 @@ def _blocks(address: str, path: Path) -> Iterator[tuple[int, list[bytes]]]:
         yield number, [rest]
 
 
-def _sample_members(address: str, path: Path) -> list[str]:
-    """The names in the first objects, in order of appearance."""
+def _sample_members(address: str, path: Path, sought: Collection[str]) -> list[str]:
+    """The names in the first objects, in order of appearance, until all *sought* are there."""
     names: dict[str, None] = {}
+    missing = set(sought)
     for first, lines in _blocks(address, path):
         for line in lines:
             try:
@@ -310,6 +315,9 @@ def _sample_members(address: str, path: Path) -> list[str]:
                 continue
             if isinstance(row, dict):
                 names.update(dict.fromkeys(row))
+                missing -= row.keys()
+            if not missing:
+                return list(names)
         if first > _SAMPLE_ROWS:
             break
     return list(names)
