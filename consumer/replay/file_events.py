@@ -14,7 +14,7 @@ import duckdb
 from consumer.replay.cells import literal, read_offset_time
 from consumer.replay.conversion import SEPARATOR, Conversion, resolve
 from consumer.replay.formats import Kind, detect
-from consumer.replay.mapping import EventForm, FieldMap, Format, LabelPolicy
+from consumer.replay.mapping import REQUIRED, EventForm, FieldMap, Format, LabelPolicy
 from consumer.replay.objects import Listed, Spool
 from consumer.replay.tables import Table
 
@@ -118,7 +118,8 @@ def open_file(
     if found == "firehose":
         # Its times are UTC by definition, and its columns are ours.
         field_map, prefix = replace(field_map, time_zone="UTC"), _FIREHOSE_PREFIX
-    conversion = resolve(field_map, table.columns(connection), reading.form, reading.policy, prefix)
+    columns = table.columns(connection, field_map.sought(REQUIRED))
+    conversion = resolve(field_map, columns, reading.form, reading.policy, prefix)
     return FileEvents(table, found, conversion, joined=reading.joined)
 
 
