@@ -84,17 +84,28 @@ def refit(
     What was measured is of the model before, which knew less.
     """
     chosen = settings.classifier.model_copy(update={"balance": fitted.facts["balance"]})
-    say(f"again on {len(known.rows):,} rows, {fitted.rounds} rounds")
-    booster = xgboost.train(
-        parameters_of(settings, chosen),
-        matrix_of(known, settings, chosen),
-        num_boost_round=fitted.rounds,
-        verbose_eval=False,
-    )
+    booster = fit_all(known, settings, chosen, fitted.rounds, say)
     calibration: Any = fitted.facts["calibration"]
     line = Line(calibration.get("slope", 1.0), calibration.get("intercept", 0.0))
     return Classifier(
         apply_line(booster, line), fitted.rounds, {**fitted.facts, "refit_rows": known.total}
+    )
+
+
+def fit_all(
+    known: Part,
+    settings: TrainingSettings,
+    chosen: ClassifierSettings,
+    rounds: int,
+    say: Say = quiet,
+) -> xgboost.Booster:
+    """Fit so many rounds on all of *known*, for when earlier data have said how many."""
+    say(f"{rounds} rounds on {len(known.rows):,} rows")
+    return xgboost.train(
+        parameters_of(settings, chosen),
+        matrix_of(known, settings, chosen),
+        num_boost_round=rounds,
+        verbose_eval=False,
     )
 
 
