@@ -39,7 +39,7 @@ from consumer.replay.target import Result
 from consumer.replay.truths import Labels, Truths
 from consumer.row import COLUMNS, build_row
 
-_ROW_GROUP_ROWS = 50_000
+_ROW_GROUP_ROWS = 20_000
 _TIMES = ("event_time", "arrival_time", "received_time", "decided_time")
 _LISTS = ("reasons", "rules", "shadow_rules", "rule_errors", "degraded")
 _NUMBERS = (

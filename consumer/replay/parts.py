@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 5_000
 
 
 class Parts:

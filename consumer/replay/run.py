@@ -8,13 +8,12 @@ back to the one before.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from consumer.clock import Clock
-from consumer.errors import Unavailable
 from consumer.replay.chunks import Chunk, ChunkReader, Phase
 from consumer.replay.pace import Pacer
 from consumer.replay.progress import Display
@@ -69,7 +68,6 @@ class Outcome:
 
     state: State
     result: Result | None = None
-    facts: dict[str, object] = field(default_factory=dict)
 
 
 class Replay:
@@ -100,7 +98,9 @@ class Replay:
                 self._save_when_due()
             state = self._save()
         result = self._parts.target.finish()
-        return Outcome(self._note(state, finished=True), result)
+        done = msgspec.structs.replace(state, seconds=self._seconds(), finished=True)
+        self._parts.place.write(encode_state(done))
+        return Outcome(done, result)
 
     def _work(self, chunk: Chunk) -> bool:
         """Work *chunk* as it comes due; whether to stop before its end."""
@@ -152,7 +152,7 @@ class Replay:
             self._state,
             ordinal=self._ordinal,
             taken=self._taken,
-            seconds=self._state.seconds + begun_s - self._begun_s,
+            seconds=self._seconds(),
             counts=counts,
             target=target,
             snapshot=snapshot,
@@ -165,12 +165,6 @@ class Replay:
         self._saving_s = self._saved_s - begun_s
         return state
 
-    def _note(self, state: State, *, finished: bool) -> State:
-        done = msgspec.structs.replace(state, finished=finished)
-        self._parts.place.write(encode_state(done))
-        return done
-
-
-def is_worth_resuming(error: Exception) -> bool:
-    """Whether a replay that ended with *error* can go on where it stood."""
-    return isinstance(error, Unavailable)
+    def _seconds(self) -> float:
+        """Seconds that it took so far, those before interruptions included."""
+        return self._state.seconds + self._parts.clock.monotonic_s() - self._begun_s

@@ -24,6 +24,7 @@ from consumer.local.redis_server import RedisServer
 from tests.benchmarks import (
     lambda_shape,
     latency,
+    replay,
     round_trips,
     stages,
     start,
@@ -43,6 +44,7 @@ _MEASURE: Mapping[str, Callable[[Path], dict[str, Measured]]] = {
     "state": state.measure,
     "start": start.measure,
     "round_trips": round_trips.measure,
+    "replay": replay.measure,
     "lambda_shape": lambda_shape.measure,
 }
 _LIMIT_S = 150

@@ -72,6 +72,15 @@ FIGURES: dict[str, dict[str, Figure]] = {
         "redis_round_trips": Figure("round trips/chunk", 2),
         "redis_beside": Figure("reads/5 min of events"),
     },
+    "replay": {
+        "replay_features": Figure("transactions/s", 15_000, at_least=True),
+        "replay_features_cpu": Figure("µs/transaction"),
+        "replay_features_rss": Figure("MB", 500),
+        "replay_scores": Figure("transactions/s", 4_000, at_least=True),
+        "replay_scores_cpu": Figure("µs/transaction"),
+        "replay_scores_rss": Figure("MB", 500),
+        "replay_degraded": Figure("transactions", 0),
+    },
     "lambda_shape": {
         "lambda_throughput": Figure("transactions/s"),
         "lambda_cpu": Figure("µs/transaction"),

@@ -81,7 +81,14 @@ def process(report: Path, protocol_out: BinaryIO) -> int:
         clock = SystemClock()
         heartbeat = stack.enter_context(StageClock(settings.supervisor.run_dir, clock, report))
         worker = build_worker(settings, heartbeat, clock, stack)
-        return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+        return run_worker(
+            worker,
+            sys.stdin.buffer,
+            protocol_out,
+            patience=worker.patience,
+            drain_limit_s=10.0,
+            on_failure=heartbeat.leaving,
+        )
 
 
 if __name__ == "__main__":
