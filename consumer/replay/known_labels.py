@@ -92,6 +92,9 @@ def _resolve(source: LabelFiles, columns: Columns, form: EventForm) -> Conversio
             sources[name] = field_map.fields[name]
         elif name in kinds and name not in field_map.dropped:
             sources[name] = Column(name)
+    # As label events call it.
+    if "source" in kinds and "label_source" not in {*sources, *field_map.dropped}:
+        sources["label_source"] = Column("source")
     sources.setdefault("label", Constant("fraud"))
     cells = Cells(kinds, field_map)
     conversion = Conversion(sources, cells, EventForm(form.base_currency, ()), source.policy)

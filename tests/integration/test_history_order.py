@@ -152,6 +152,22 @@ def test_a_list_of_frauds_alone_is_released_after_the_delay(tmp_path: Path) -> N
     assert ids(found) == ["0", "1", "2", "3", "L2", "4", "5"]
 
 
+def test_label_events_in_parquet_are_joined_by_their_own_columns(tmp_path: Path) -> None:
+    write_csv(tmp_path / "tx" / "a.csv", [row(n, at(n)) for n in range(3)])
+    label = {
+        "type": "label",
+        "transaction_id": "0",
+        "label": "fraud",
+        "label_time": "2026-05-01T00:01:30Z",
+        "source": "analyst",
+        "keys": {"card_id": "7"},
+    }
+    source = write_parquet(tmp_path / "labels" / "a.parquet", [label])
+    found = read_events(tmp_path / "tx", *WORDS, labels=str(source))
+    assert ids(found) == ["0", "1", "L0", "2"]
+    assert found[2]["source"] == "analyst"
+
+
 def test_a_source_of_label_events_stands_beside_the_transactions(tmp_path: Path) -> None:
     write_csv(tmp_path / "tx" / "a.csv", [row(n, at(n)) for n in range(3)])
     label = {
