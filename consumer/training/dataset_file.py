@@ -213,13 +213,14 @@ class Index:
 
     ``labels`` is 1 for fraud, 0 for legitimate, -1 where nobody said;
     ``label_times_ms`` is ``NEVER_MS`` without one. ``keys`` are 64-bit hashes of the
-    transaction ids, good within this process.
+    transaction ids, good within this process. All labels up to ``as_of_ms`` are in it.
     """
 
     times_ms: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int8]
     label_times_ms: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64]
+    as_of_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,18 @@ class DatasetFile:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.label_times_ms for part in parts]),
             np.concatenate([part.keys for part in parts]),
+            self._as_of_ms(parts),
         )
+
+    def _as_of_ms(self, parts: Sequence[Index]) -> int:
+        """
+        Return when the labels end: with the newest of them, or the rows.
+
+        Where labels were released a delay after each transaction, that of the newest is in it.
+        """
+        newest = max(part.as_of_ms for part in parts)
+        times = [int(part.times_ms.max(initial=0)) for part in parts]
+        return max(newest, max(times) + self.head.label_delay_s * 1000)
 
     def read_rows(self, chosen: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.float32]]:
         """
@@ -357,12 +369,13 @@ def _index_of(table: Any) -> Index:
     known = table.column("label_time").cast(pa.int64()).fill_null(NEVER_MS).to_numpy()
     names = table.column("transaction_id").to_pylist()
     keys = np.fromiter((hash(name) for name in names), np.int64, len(names))
-    return Index(times, labels.astype(np.int8), known, keys)
+    newest = int(known[known != NEVER_MS].max(initial=0))
+    return Index(times, labels.astype(np.int8), known, keys, newest)
 
 
 def _empty_index() -> Index:
     none = np.empty(0, np.int64)
-    return Index(none, np.empty(0, np.int8), none, none)
+    return Index(none, np.empty(0, np.int8), none, none, 0)
 
 
 def _check_values(values: npt.NDArray[np.float64], names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ are read, one row group after the other.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ Rows = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _SHOWN_HASH = 12
+_SHOWN_SOURCES = 3
 
 
 class Examples(Protocol):
@@ -122,7 +123,9 @@ class InMemory:
     def index(self) -> Index:
         """Times and labels; these were known at once."""
         times = self.dataset.times_s * 1000
-        return Index(times, self.dataset.fraud.astype(np.int8), times, np.arange(len(times)))
+        labels = self.dataset.fraud.astype(np.int8)
+        as_of_ms = int(times.max(initial=0))
+        return Index(times, labels, times, np.arange(len(times)), as_of_ms)
 
     def read(self, chosen: Mask) -> Iterator[Rows]:
         """Yield the *chosen* rows at once."""
@@ -169,7 +172,8 @@ class Files:
                 "first_time": file.head.first_time,
                 "last_time": file.head.last_time,
                 "package": file.head.package,
-                "source": list(file.head.source),
+                "source": list(file.head.source[:_SHOWN_SOURCES]),
+                "sources": len(file.head.source),
             }
             for file in self.files
         ]
@@ -191,6 +195,7 @@ def open_files(paths: Sequence[Path]) -> Files:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.label_times_ms for part in parts]),
         np.concatenate([part.keys for part in parts]),
+        max(part.as_of_ms for part in parts),
     )
     _check_once(files, index.keys)
     if not (index.labels >= 0).any():
@@ -292,7 +297,8 @@ def _check_once(files: Sequence[DatasetFile], keys: npt.NDArray[np.int64]) -> No
     again = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     if not len(again):
         return
-    places = [_place(files, int(order[again[0] + step])) for step in (0, 1)]
+    first = again[int(np.argmin(order[again + 1]))]
+    places = [_place(files, int(order[first + step])) for step in (0, 1)]
     ids = [file.read_column("transaction_id")[row].as_py() for file, row in places]
     (file, row), (other, other_row) = places[1], places[0]
     found = f"{ids[1]} in row {row + 1}, which is row {other_row + 1} of {other.path} already "
@@ -314,7 +320,7 @@ def _with_label_times(file: DatasetFile) -> Index:
     untold = (index.labels == 1) & (index.label_times_ms == NEVER_MS)
     delayed = index.times_ms + file.head.label_delay_s * 1000
     known = np.where(untold, delayed, index.label_times_ms)
-    return Index(index.times_ms, index.labels, known, index.keys)
+    return replace(index, label_times_ms=known)
 
 
 def _hash_file(path: Path) -> str:

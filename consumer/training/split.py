@@ -60,16 +60,16 @@ class Split:
 
 def usable(index: Index, settings: SplitSettings) -> npt.NDArray[np.bool_]:
     """
-    Say which rows may be used: those with a label, and those that had time to get one.
+    Say which rows may be used: those that had time to get a label.
 
-    The data know all labels up to the newest time in them.
+    Where only frauds are told, a young row without a label may be one, and a young row with
+    one surely is: using the second kind alone would make frauds of most young rows. Where
+    every row has a label none is too young.
     """
     labelled = index.labels >= 0
-    if settings.unlabelled == "leave_out" or not len(labelled):
+    if settings.unlabelled == "leave_out" or labelled.all():
         return labelled
-    known = index.label_times_ms[index.label_times_ms != NEVER_MS]
-    as_of = max(int(index.times_ms.max()), int(known.max(initial=0)))
-    return labelled | (index.times_ms <= as_of - settings.gap * 1000)
+    return index.times_ms <= index.as_of_ms - settings.gap * 1000
 
 
 def divide(index: Index, settings: SplitSettings) -> Split:

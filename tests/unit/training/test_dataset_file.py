@@ -55,6 +55,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert index.labels.tolist() == [-1, 0, 1, -1]
     assert index.label_times_ms.tolist() == [NEVER_MS, NEVER_MS, NOON_MS + 604_800_000, NEVER_MS]
     assert len(set(index.keys.tolist())) == 4
+    # The label of the newest row was released a delay after it, had it one.
+    assert index.as_of_ms == NOON_MS + 3_000 + 604_800_000
     (rows,) = opened.read_rows(np.array([True, False, True, True]))
     assert rows.tolist() == [[0, 0], [0.5, 2], [0.75, 3]]
     assert rows.dtype == np.float32

@@ -23,7 +23,8 @@ def an_index(
         else FIRST_MS + np.array(label_days, np.int64) * DAY_MS
     )
     told = np.zeros(days, np.int8) if labels is None else np.array(labels, np.int8)
-    return Index(times, told, known, np.arange(days))
+    newest = int(max(times.max(), *known[known != NEVER_MS], 0))
+    return Index(times, told, known, np.arange(days), newest)
 
 
 def days_of(period: Period) -> tuple[float, float]:
@@ -74,7 +75,12 @@ def test_a_row_without_a_label_is_used_once_it_had_time_to_get_one() -> None:
     assert usable(late, settings(unlabelled="leave_out")).sum() == 1
 
 
-def test_rows_with_a_label_are_used_however_young_they_are() -> None:
+def test_a_young_fraud_waits_as_long_as_its_neighbours_that_nobody_spoke_of() -> None:
+    told = [-1] * 19 + [1]
+    assert not usable(an_index(20, labels=told), settings(gap="7d"))[-1]
+
+
+def test_where_every_row_has_a_label_none_is_too_young() -> None:
     assert usable(an_index(20), settings(gap="7d")).all()
 
 
@@ -96,6 +102,10 @@ def test_an_empty_part_is_named() -> None:
     index = an_index()
     kept = (index.times_ms < FIRST_MS + 40 * DAY_MS) | (index.times_ms > FIRST_MS + 59 * DAY_MS)
     cut = Index(
-        index.times_ms[kept], index.labels[kept], index.label_times_ms[kept], index.keys[kept]
+        index.times_ms[kept],
+        index.labels[kept],
+        index.label_times_ms[kept],
+        index.keys[kept],
+        index.as_of_ms,
     )
     assert "split.validation: found no rows from" in refused(cut, validation="5d", test="6d")
