@@ -24,6 +24,7 @@ from consumer.deployment.scaling import (
     build_deregister,
     build_scaling,
     is_registered,
+    read_scaling,
 )
 from consumer.errors import Misconfigured, Problem
 from consumer.feature_hash import TAG as FEATURE_HASH
@@ -151,6 +152,9 @@ def plan_deployment(control: Control, deployment: Deployment) -> Plan:
     if present is None:
         calls.append(_build_create(deployment, configuration))
         return Plan(name, "create", configuration, None, tuple(calls), after)
+    if scaled and _instance_type(control, former) != deployment.instance_type:
+        calls.append(build_deregister(name, VARIANT))
+        after = () if deployment.scaling is None else after
     keep_count = scaled and deployment.scaling is not None
     calls.append(build_update(name, configuration, deployment.alarms, keep_count=keep_count))
     return Plan(name, "update", configuration, former, tuple(calls), after)
@@ -180,7 +184,14 @@ def plan_rollback(control: Control, name: str, to: str | None = None) -> Plan:
     if target == former:
         return Plan(name, "nothing", target, former, ())
     keep = is_registered(control, name, VARIANT)
-    return Plan(name, "update", target, former, (build_update(name, target, (), keep_count=keep),))
+    calls = [build_update(name, target, (), keep_count=keep)]
+    after: tuple[Call, ...] = ()
+    if keep and _instance_type(control, former) != _instance_type(control, target):
+        scaling = read_scaling(control, name, VARIANT)
+        assert scaling is not None
+        calls.insert(0, build_deregister(name, VARIANT))
+        after = build_scaling(name, VARIANT, scaling)
+    return Plan(name, "update", target, former, tuple(calls), after)
 
 
 def check_shadow(deployment: Deployment) -> None:
@@ -234,6 +245,20 @@ def _build_guard(alarms: tuple[str, ...]) -> dict[str, object]:
         "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing},
         "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": each} for each in alarms]},
     }
+
+
+def _instance_type(control: Control, configuration: str | None) -> str | None:
+    """
+    The instance that *configuration* runs the main variant on.
+
+    SageMaker refuses an update that changes it under autoscaling ("Update endpoints that
+    use auto scaling"), so the variant has to be taken from there for the time of the update.
+    """
+    found = None if configuration is None else find(control, Configuration, configuration)
+    if found is None:
+        return None
+    types = {each.variant_name: each.instance_type for each in found.production_variants}
+    return types.get(VARIANT)
 
 
 def _plan_models(control: Control, deployment: Deployment) -> list[Call]:

@@ -6,9 +6,11 @@ from typing import Final
 import msgspec
 
 from consumer.deployment.calls import Call, Control
+from consumer.errors import Misconfigured, Problem
 
 _NAMESPACE: Final = "sagemaker"
 _DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
+_POLICY: Final = "fraudstream-invocations"
 _METRIC: Final = "SageMakerVariantInvocationsPerInstance"
 
 
@@ -37,11 +39,65 @@ class _Targets(msgspec.Struct, rename="pascal"):
     scalable_targets: list[_Target] = []
 
 
+class _Tracking(msgspec.Struct, rename="pascal"):
+    target_value: float
+    scale_out_cooldown: int = 0
+    scale_in_cooldown: int = 0
+
+
+class _Policy(msgspec.Struct, rename="pascal"):
+    policy_name: str
+    tracking: _Tracking | None = msgspec.field(
+        default=None, name="TargetTrackingScalingPolicyConfiguration"
+    )
+
+
+class _Policies(msgspec.Struct, rename="pascal"):
+    scaling_policies: list[_Policy] = []
+
+
 def is_registered(control: Control, endpoint: str, variant: str) -> bool:
     """Whether something scales that variant. Raises Unavailable."""
+    return _find_target(control, endpoint, variant) is not None
+
+
+def read_scaling(control: Control, endpoint: str, variant: str) -> Scaling | None:
+    """
+    How that variant is scaled; None where it is not.
+
+    Raises Misconfigured where a policy that is not of this package scales it: it could not
+    be set again. Raises Unavailable.
+    """
+    target = _find_target(control, endpoint, variant)
+    if target is None:
+        return None
+    parameters = {
+        "ServiceNamespace": _NAMESPACE,
+        "ResourceId": _resource(endpoint, variant),
+        "ScalableDimension": _DIMENSION,
+    }
+    call = Call("application-autoscaling", "describe_scaling_policies", parameters)
+    policies = [each for page in control.ask_all(call, _Policies) for each in page.scaling_policies]
+    own = [each.tracking for each in policies if each.policy_name == _POLICY]
+    if len(policies) != 1 or not own or own[0] is None:
+        found = ", ".join(each.policy_name for each in policies) or "no policy"
+        expected = f"{_POLICY} alone; take the others away, or deploy with --scale"
+        raise Misconfigured([Problem("SageMaker", f"autoscaling of {endpoint}", found, expected)])
+    tracking = own[0]
+    return Scaling(
+        target.min_capacity,
+        target.max_capacity,
+        tracking.target_value,
+        tracking.scale_out_cooldown,
+        tracking.scale_in_cooldown,
+    )
+
+
+def _find_target(control: Control, endpoint: str, variant: str) -> _Target | None:
     parameters = {"ServiceNamespace": _NAMESPACE, "ResourceIds": [_resource(endpoint, variant)]}
     call = Call("application-autoscaling", "describe_scalable_targets", parameters)
-    return any(page.scalable_targets for page in control.ask_all(call, _Targets))
+    found = (each for page in control.ask_all(call, _Targets) for each in page.scalable_targets)
+    return next(found, None)
 
 
 def build_scaling(endpoint: str, variant: str, scaling: Scaling) -> tuple[Call, Call]:
@@ -63,7 +119,7 @@ def build_scaling(endpoint: str, variant: str, scaling: Scaling) -> tuple[Call, 
             "application-autoscaling",
             "put_scaling_policy",
             {
-                "PolicyName": "fraudstream-invocations",
+                "PolicyName": _POLICY,
                 **target,
                 "PolicyType": "TargetTrackingScaling",
                 "TargetTrackingScalingPolicyConfiguration": policy,

@@ -140,6 +140,14 @@ class FakeControl:
         present = self._find(self.endpoints, "endpoint", name)
         if present["EndpointStatus"] != "InService":
             raise Refused("UpdateEndpoint", "ValidationException", "Cannot update in-progress")
+        if f"endpoint/{name}/variant/AllTraffic" in self.targets:
+            types = [
+                self.configurations[each]["ProductionVariants"][0]["InstanceType"]
+                for each in (present["EndpointConfigName"], wanted)
+            ]
+            if types[0] != types[1]:
+                message = "a variant under autoscaling cannot change its instance type"
+                raise Refused("UpdateEndpoint", "ValidationException", message)
         self._former[name] = present["EndpointConfigName"]
         present["EndpointConfigName"] = wanted
         self._coming[name] = deque(["Updating", *self.states])
@@ -242,6 +250,10 @@ class FakeControl:
     def _describe_scalable_targets(self, given: dict[str, Any]) -> dict[str, Any]:
         found = [self.targets[name] for name in given["ResourceIds"] if name in self.targets]
         return {"ScalableTargets": found}
+
+    def _describe_scaling_policies(self, given: dict[str, Any]) -> dict[str, Any]:
+        target = self.targets.get(given["ResourceId"], {})
+        return {"ScalingPolicies": [target["policy"]] if "policy" in target else []}
 
     def _register_scalable_target(self, given: dict[str, Any]) -> dict[str, Any]:
         self.targets[given["ResourceId"]] = given

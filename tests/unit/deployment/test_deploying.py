@@ -222,6 +222,40 @@ def test_an_update_under_autoscaling_keeps_the_count_it_has_grown_to() -> None:
     assert not control.targets
 
 
+def test_another_instance_type_is_taken_out_of_autoscaling_for_the_update() -> None:
+    control = FakeControl()
+    scaling = Scaling(2, 8, 3_000)
+    first, _ = deploy(control, replace(deployment(), scaling=scaling))
+    larger = replace(deployment("ba9876543210"), scaling=scaling, instance_type="ml.m5.xlarge")
+    plan, outcome = deploy(control, larger)
+    assert outcome.done
+    assert [call.operation for call in plan.calls][-2:] == [
+        "deregister_scalable_target",
+        "update_endpoint",
+    ]
+    assert control.targets
+    back = plan_rollback(control, NAME)
+    carry_out(control, back.calls)
+    assert await_endpoint(control, back, watch()).done
+    carry_out(control, back.after)
+    assert running(control) == first.configuration
+    target = control.targets[f"endpoint/{NAME}/variant/AllTraffic"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 8)
+    policy = target["policy"]["TargetTrackingScalingPolicyConfiguration"]
+    assert (policy["TargetValue"], policy["ScaleInCooldown"]) == (3_000, 600)
+
+
+def test_autoscaling_without_its_policy_stops_a_roll_back_that_could_not_set_it_again() -> None:
+    control = FakeControl()
+    scaling = Scaling(2, 8, 3_000)
+    deploy(control, replace(deployment(), scaling=scaling))
+    larger = replace(deployment("ba9876543210"), scaling=scaling, instance_type="ml.m5.xlarge")
+    deploy(control, larger)
+    del control.targets[f"endpoint/{NAME}/variant/AllTraffic"]["policy"]
+    with pytest.raises(Misconfigured, match="found no policy, expected fraudstream-invocations"):
+        plan_rollback(control, NAME)
+
+
 def test_shadow_capture_and_alarms_become_part_of_the_calls() -> None:
     control = FakeControl()
     deploy(control, deployment("0000000000aa"))
