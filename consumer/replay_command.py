@@ -191,7 +191,7 @@ class _Session:
                 out=folder,
                 currency=self._settings.events.base_currency,
                 # Where frauds alone become labels, silence means an honest payment.
-                unlabelled_legitimate=self._only_frauds and labels > 0,
+                unlabelled_legitimate=None if self._only_frauds and labels > 0 else False,
             )
         )
         if not self._wishes.json:

@@ -51,6 +51,7 @@ class Decisions:
     or UNLABELLED. ``scores`` holds an array a name of SCORES, NaN where a score is absent.
     ``banded`` tells which rows a score's band alone would have flagged. ``latency_ms`` and
     ``latency_rows``, of shape (m,), say how long so many decisions took, where that is known.
+    ``assumed`` counts the legitimate ones of which nobody said so.
     """
 
     identity: Indices
@@ -68,6 +69,7 @@ class Decisions:
     bands: Mapping[tuple[float | None, ...], int] = field(default_factory=dict)
     cards: int = 0
     repeated: int = 0
+    assumed: int = 0
     files: int = 0
     latency_ms: Floats = field(default_factory=lambda: np.empty(0))
     latency_rows: Floats = field(default_factory=lambda: np.empty(0))
@@ -100,6 +102,11 @@ class Decisions:
     def legitimate(self) -> Bools:
         """Rows known not to be fraud."""
         return np.asarray(self.label == LEGITIMATE)
+
+    def silence_is_legitimate(self) -> "Decisions":
+        """These decisions with what has no label counted as legitimate."""
+        label = np.where(self.labelled, self.label, np.int8(LEGITIMATE))
+        return replace(self, label=label, assumed=int((~self.labelled).sum()))
 
     def pick(self, rows: Indices) -> "Decisions":
         """Only *rows*, in their order, without hits of rules."""

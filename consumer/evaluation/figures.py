@@ -39,7 +39,11 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What was evaluated; ``repeated`` rows are of transactions that came before."""
+    """
+    What was evaluated; ``repeated`` rows are of transactions that came before.
+
+    ``legitimate`` counts ``assumed_legitimate``, of which nobody said so, too.
+    """
 
     files: int
     transactions: int
@@ -50,6 +54,7 @@ class Input:
     days: int
     frauds: int
     legitimate: int
+    assumed_legitimate: int
     unlabelled: int
     unlabelled_share: float | None
     fraud_share: float | None
@@ -168,6 +173,7 @@ def _describe(decisions: Decisions) -> Input:
         days=decisions.days,
         frauds=frauds,
         legitimate=legitimate,
+        assumed_legitimate=decisions.assumed,
         unlabelled=count - frauds - legitimate,
         unlabelled_share=ratio(count - frauds - legitimate, count),
         fraud_share=ratio(frauds, frauds + legitimate),

@@ -47,6 +47,11 @@ def _of_labels(told: Input) -> Iterator[str]:
             f"{share:.0%} of the transactions have no label yet and are left out of every figure "
             "of quality; if they hold more fraud or less than the rest, the figures shift."
         )
+    if told.assumed_legitimate:
+        yield (
+            f"{told.assumed_legitimate:,} transactions without a label count as legitimate; frauds "
+            "that nobody has told yet are among them."
+        )
     if told.repeated:
         yield f"{told.repeated:,} rows repeat a transaction and were left out."
 

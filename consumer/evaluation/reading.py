@@ -156,7 +156,7 @@ class _Gathering:
         kept = first[np.argsort(time_ms[first], kind="stable")]
         place = np.full(self.rows, -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
-        columns = {"identity": identity[kept], "time_ms": time_ms[kept]}
+        columns: dict[str, Any] = {"identity": identity[kept], "time_ms": time_ms[kept]}
         del identity, time_ms, first
         # One after another, so that hardly more than the columns themselves is held.
         for name in list(self.parts):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from consumer.errors import Misconfigured, Problem
 from consumer.evaluation.challenge import Cluster, Resampling
-from consumer.evaluation.decisions import LEGITIMATE, Decisions
+from consumer.evaluation.decisions import Decisions
 from consumer.evaluation.figures import Figures, build_figures
 from consumer.evaluation.label_source import Labels, read_labels
 from consumer.evaluation.notes import notes_of
@@ -31,7 +31,8 @@ class Request:
 
     ``challengers`` holds the places of other decisions on the same transactions, by name.
     ``out`` is the folder of the report, None for none. With ``unlabelled_legitimate`` a
-    transaction without a label counts as legitimate, for sources that only tell frauds.
+    transaction without a label counts as legitimate, for sources that only tell frauds; None
+    finds out: where no label says legitimate, the source is one of those.
     """
 
     decisions: Sequence[Place]
@@ -39,7 +40,7 @@ class Request:
     currency: str
     labels: Sequence[Place] = ()
     challengers: Mapping[str, Sequence[Place]] | None = None
-    unlabelled_legitimate: bool = False
+    unlabelled_legitimate: bool | None = False
     k: int = 100
     cluster: Cluster = "card"
     resamples: int = 200
@@ -107,11 +108,10 @@ def _read(
     decisions = read_decisions(find_files(argument, places))
     if labels is not None:
         decisions = labels.apply(decisions)
-    if request.unlabelled_legitimate:
-        label = decisions.label.copy()
-        label[~decisions.labelled] = LEGITIMATE
-        decisions = replace(decisions, label=label)
-    return decisions
+    assumed = request.unlabelled_legitimate
+    if assumed is None:
+        assumed = bool(decisions.fraud.any() and not decisions.legitimate.any())
+    return decisions.silence_is_legitimate() if assumed else decisions
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -187,6 +187,7 @@ def test_of_several_labels_the_newest_wins(tmp_path: Path, decisions: Path) -> N
     plain = write_decisions(tmp_path / "plain.parquet", draw_decisions(COUNT, days=5), fraud=None)
     found = figures_of(plain, labels=[path])["input"]
     assert (found["frauds"], found["legitimate"], found["unlabelled"]) == (1, 1, COUNT - 2)
+    assert figures_of(plain, labels=[path], unlabelled_legitimate=None)["input"] == found
 
 
 def test_a_parquet_of_frauds_alone_can_say_that_the_rest_is_legitimate(
@@ -200,7 +201,10 @@ def test_a_parquet_of_frauds_alone_can_say_that_the_rest_is_legitimate(
     rest = figures_of(plain, labels=[frauds], unlabelled_legitimate=True)
     assert alone["scores"]["fraud"]["ranking"]["roc_auc"] is None
     assert any("All labelled transactions are frauds" in note for note in alone["notes"])
-    assert rest["input"]["legitimate"] == COUNT - 2
+    found = figures_of(plain, labels=[frauds], unlabelled_legitimate=None)
+    assert rest["input"]["legitimate"] == rest["input"]["assumed_legitimate"] == COUNT - 2
+    assert any("count as legitimate" in note for note in rest["notes"])
+    assert found == rest
     assert rest["scores"]["fraud"]["ranking"]["roc_auc"] is not None
 
 
