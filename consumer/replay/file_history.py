@@ -66,6 +66,7 @@ class FileHistory:
         self._place = place
         self._database = connect(place.folder / "spill")
         self._spool = Spool(place.folder / "objects", _SPOOL_BYTES)
+        self._spool.clear()
         self._rejects = Rejects(place.rejects, place.max_rejects)
         self._surveyed: Surveyed | None = None
         self._labels_loaded = False
@@ -75,8 +76,9 @@ class FileHistory:
         self._waypoints = Waypoints.of(path)
 
     def close(self) -> None:
-        """End the database."""
+        """End the database and drop the copies of objects."""
         self._database.close()
+        self._spool.clear()
 
     def _fingerprint(self) -> str:
         labels = self._labels

@@ -7,6 +7,7 @@ begins with ``_`` or ``.``, as those are the notes of other programs.
 """
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -219,6 +220,12 @@ class Spool:
         if listed.address in self._used:
             self._used[listed.address] -= 1
         self._make_room()
+
+    def clear(self) -> None:
+        """Drop all copies, those of an earlier process too."""
+        self._kept.clear()
+        self._used.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _make_room(self) -> None:
         size = sum(each for _, each in self._kept.values())

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from consumer.adapters.s3.listed import S3Listed
+from consumer.errors import Unavailable
 from consumer.replay.mapping import LabelPolicy
 from consumer.replay.mapping_source import read_field_map
 from consumer.replay.objects import Period
@@ -275,6 +276,22 @@ def test_a_history_in_s3_is_that_of_the_same_files_here(tmp_path: Path) -> None:
             buckets=lambda name: S3Listed(client, name),
         )
         assert len(first) == 2 * 499
+
+
+def test_an_object_that_changes_while_it_is_replayed_is_told(tmp_path: Path) -> None:
+    with emulated_s3() as client:
+        client.create_bucket(Bucket="history")
+        client.put_object(Bucket="history", Key="a.csv", Body=b"ID\n1\n")
+        with opened(
+            "s3://history/a.csv",
+            *WORDS,
+            buckets=lambda name: S3Listed(client, name),
+            folder=tmp_path,
+        ) as history:
+            client.put_object(Bucket="history", Key="a.csv", Body=b"ID\n2\n")
+            with pytest.raises(Unavailable, match="it has changed since it was listed"):
+                history.survey()
+    assert not (tmp_path / "objects").exists()
 
 
 def _write_large(path: Path, rows: int, order: str = "") -> None:
