@@ -18,7 +18,7 @@ from typing import BinaryIO
 from prometheus_client import REGISTRY, CollectorRegistry
 
 import consumer
-from consumer.adapters.kinesis import EXIT_UNAVAILABLE, run_worker
+from consumer.adapters.kinesis import EXIT_UNAVAILABLE, Waiting, run_worker
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.second_assessments import SecondAssessments
 from consumer.adapters.resources import check_buckets, check_delivery_stream, check_stream
@@ -187,11 +187,27 @@ def process(settings: Settings, protocol_out: BinaryIO) -> int:
             leave_with_parent(heartbeat.leaving)
             worker = build_worker(settings, heartbeat, clock, stack)
             _calm_garbage_collector()
-            return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+            return run_worker(
+                worker,
+                sys.stdin.buffer,
+                protocol_out,
+                waiting=build_waiting(worker, settings),
+                on_failure=heartbeat.leaving,
+            )
     except Unavailable as error:
         # An outage at the start ends as one in the middle does.
         get_logger(__name__).error("leaving without a checkpoint", error=str(error))
         return EXIT_UNAVAILABLE
+
+
+def build_waiting(worker: Worker, settings: Settings) -> Waiting:
+    """
+    How the checkpoints of *worker* are waited for: as it waits for everything else.
+
+    Told to stop, for half of the grace: the other half is for what it has to finish before,
+    and for leaving.
+    """
+    return Waiting(worker.patience, settings.kcl.shutdown_grace_ms / 1000 / 2)
 
 
 def _look_at_stream(settings: Settings) -> list[Problem]:

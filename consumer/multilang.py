@@ -20,6 +20,9 @@ from consumer.settings import Settings
 _MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _SCRIPT = "worker.sh"
 _SHORTEST_LOOK_MS = 1_000
+# ISO 8601. The SDK makes nine attempts at a throttled call by itself, 52 s long, and waits
+# 60 s for an answer: as long as it does, a worker that checkpoints cannot say what it waits for.
+_DYNAMODB_TIMEOUT = "PT5S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ def build_properties(settings: Settings) -> dict[str, str]:
         "shutdownGraceMillis": str(kcl.shutdown_grace_ms),
         # Unset, a hung worker would stall its shard for ever while the lease is renewed.
         "timeoutInSeconds": str(kcl.child_timeout_s),
+        # Of the client in MultiLangDaemonConfiguration, by way of its builder.
+        "dynamoDbClient.overrideConfiguration.apiCallTimeout": _DYNAMODB_TIMEOUT,
         "metricsLevel": kcl.cloudwatch_metrics,
         # A sleep after each look at the stream's shards, 60 s by default, which a
         # first start on an empty lease table would sit through.

@@ -29,6 +29,10 @@ from consumer.suspicion import Suspects
 Checkpoint = Callable[[Position], None]
 
 _OUTSTANDING_LIMIT = 32
+# Longest wait for an acknowledgement before it is told that it is waited for.
+_SILENCE_S = 5.0
+# Rows that are on their way for this share of the progress limit hold the shard up.
+_OVERDUE_SHARE = 0.5
 
 
 class Telemetry(Protocol):
@@ -98,12 +102,13 @@ class WorkerParts:
 
 @dataclass(slots=True)
 class _Publishing:
-    """A batch whose rows are on their way to Firehose."""
+    """A batch whose rows are on their way to Firehose since *started_s*."""
 
     ticket: Ticket
     first: Position
     documents: list[bytes]
     future: Future[None]
+    started_s: float
 
 
 class Worker:
@@ -121,6 +126,11 @@ class Worker:
         self._publishing: deque[_Publishing] = deque()
         self._checkpointed: Position | None = None
         self._checkpointed_s = parts.clock.monotonic_s()
+
+    @property
+    def patience(self) -> Patience:
+        """How an outage is waited out; whoever stores its checkpoints waits in the same way."""
+        return self._parts.patience
 
     def start(self, shard_id: ShardId, position: Position | None) -> None:
         """Take up *shard_id* after *position*, or at the configured start of the stream."""
@@ -274,13 +284,23 @@ class Worker:
             self._progress.finish(ticket)
             return
         future = self._parts.sink.publish(documents)
-        self._publishing.append(_Publishing(ticket, batch.records[0].position, documents, future))
+        started_s = self._parts.clock.monotonic_s()
+        first = batch.records[0].position
+        self._publishing.append(_Publishing(ticket, first, documents, future, started_s))
         while len(self._publishing) > _OUTSTANDING_LIMIT:
             self._acknowledge(self._publishing[0])
 
     def _reap(self) -> None:
-        for publishing in [each for each in self._publishing if each.future.done()]:
-            self._acknowledge(publishing)
+        """
+        Take note of what is acknowledged, and wait for what should be.
+
+        Without traffic nothing else would ever ask for rows that hang.
+        """
+        limit_s = self._settings.progress_limit_s * _OVERDUE_SHARE
+        overdue_s = self._parts.clock.monotonic_s() - limit_s
+        for publishing in list(self._publishing):
+            if publishing.future.done() or publishing.started_s <= overdue_s:
+                self._acknowledge(publishing)
 
     def _acknowledge(self, publishing: _Publishing) -> None:
         """Wait until *publishing* is acknowledged, sending it again after a failure."""
@@ -288,7 +308,9 @@ class Worker:
 
         def attempt() -> None:
             try:
-                publishing.future.result()
+                publishing.future.result(_SILENCE_S)
+            except TimeoutError as error:
+                raise Unavailable("firehose", "rows are not acknowledged") from error
             except Unavailable:
                 if self._parts.sink is not None:
                     publishing.future = self._parts.sink.publish(publishing.documents)

@@ -7,7 +7,6 @@ lost packet. A change that was made though its answer was lost is refused as exi
 is told again, which callers expect.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from botocore.exceptions import (
 
 from consumer.deployment.calls import Call, Refused, Service
 from consumer.errors import Unavailable
-from consumer.patience import Sleep
+from consumer.patience import Sleep, pauses_s
 
 Shape = TypeVar("Shape")
 
@@ -71,15 +70,13 @@ class ControlPlane:
             client.close()
 
     def _repeat(self, call: Call) -> Any:
-        pause_s = _FIRST_PAUSE_S
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt, pause_s in enumerate(pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), start=1):
             try:
                 return self._attempt(call)
             except _Passing as error:
                 if attempt == ATTEMPTS:
                     raise Unavailable("aws", f"{error}, {ATTEMPTS} times") from error
-            self._sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - jitter, not a secret
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            self._sleep(pause_s)
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     def _attempt(self, call: Call) -> Any:

@@ -8,7 +8,6 @@ but whose answer was lost is sent twice, which readers remove by prediction_id.
 With a spill, what Firehose does not take in time goes there.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from botocore.exceptions import (
 )
 
 from consumer.errors import Rejected, Unavailable
-from consumer.patience import Sleep
+from consumer.patience import Sleep, pauses_s
 from consumer.pool import BoundedPool
 from consumer.row import build_row
 from consumer.settings import Firehose
@@ -112,7 +111,7 @@ class FirehoseSink:
     def _send(self, batch: list[bytes]) -> None:
         """Send *batch* and again what failed of it, as often as the settings say."""
         left = batch
-        for attempt, pause_s in enumerate(_pauses_s(), start=1):
+        for attempt, pause_s in enumerate(pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), start=1):
             failure = self._put(left)
             if failure is None:
                 return
@@ -126,7 +125,7 @@ class FirehoseSink:
         """Send *batch* and again what failed of it, until *spill* opens and takes the rest."""
         left = batch
         started_s = spill.now_s()
-        for pause_s in _pauses_s():
+        for pause_s in pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S):
             if spill.is_open():
                 break
             failure = self._put(left)
@@ -170,14 +169,6 @@ class FirehoseSink:
                 failed.append(record)
                 cause = (answer or {}).get("ErrorCode", cause)
         return _Failure(failed, cause) if failed else None
-
-
-def _pauses_s() -> Iterator[float]:
-    """Growing pauses with full jitter, without end."""
-    longest_s = _FIRST_PAUSE_S
-    while True:
-        yield random.uniform(0, longest_s)  # noqa: S311 - jitter, not a secret
-        longest_s = min(longest_s * 2, _LONGEST_PAUSE_S)
 
 
 def pack(rows: Iterable[bytes], record_bytes: int) -> Iterator[bytes]:

@@ -11,12 +11,12 @@ a shard.
 
 import base64
 import io
+import math
 import os
-import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, NoReturn, Protocol
 
@@ -31,6 +31,7 @@ from consumer.errors import FraudstreamError, Held, Unavailable
 from consumer.heartbeat import HELD
 from consumer.logs import get_logger
 from consumer.model import Position, Record, ShardId
+from consumer.patience import Patience
 
 # sysexits.h: a software error, and a temporary failure that a restart may cure.
 EXIT_FAILED = 70
@@ -39,13 +40,9 @@ EXIT_UNAVAILABLE = 75
 Checkpoint = Callable[[Position], None]
 Leave = Callable[[int], NoReturn]
 
-# How long a checkpoint that DynamoDB throttles is tried again. Each attempt is
-# an answer to Java, so its own timeout starts anew.
-_CHECKPOINT_ATTEMPTS = 20
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-# Java's exceptions, by simple name. The first two pass by themselves.
-_TRANSIENT = ("ThrottlingException", "KinesisClientLibDependencyException")
+# Java's exceptions, by simple name. These pass by themselves; the last is what the KCL makes
+# of a server that it cannot reach, and of a call that took too long.
+_TRANSIENT = ("ThrottlingException", "KinesisClientLibDependencyException", "RuntimeException")
 _LEASE_LOST = "ShutdownException"
 
 
@@ -58,6 +55,19 @@ class NotUnderstood(FraudstreamError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"a message that is not of the protocol ({why})")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """
+    How a checkpoint that DynamoDB does not take now is waited for: with ``patience``.
+
+    From a request to shut down on for ``drain_limit_s`` at most, which has to end before the
+    KCL's grace does.
+    """
+
+    patience: Patience
+    drain_limit_s: float
 
 
 class Processor(Protocol):
@@ -91,18 +101,20 @@ def run_worker(
     protocol_in: BinaryIO,
     protocol_out: BinaryIO,
     *,
+    waiting: Waiting,
     on_failure: Callable[[str], None] = lambda _cause: None,
     leave: Leave = os._exit,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """
     Serve the KCL until it closes *protocol_in*; return the exit code, 0.
+
+    A checkpoint that DynamoDB does not take now is waited for as *waiting* says.
 
     Whatever *processor* raises is logged, told to *on_failure* in one line, and
     ends the process at once through *leave*: no checkpoint, and no ``finally``
     or ``atexit`` hook in which a library could still send something.
     """
-    glue = _Glue(processor, on_failure, leave, sleep)
+    glue = _Glue(processor, waiting, on_failure, leave)
     log = get_logger(__name__)
     output = io.TextIOWrapper(protocol_out, encoding="utf-8")
     process: Any = kcl.KCLProcess(glue, protocol_in, output, sys.stderr)
@@ -150,14 +162,14 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
     def __init__(
         self,
         processor: Processor,
+        waiting: Waiting,
         on_failure: Callable[[str], None],
         leave: Leave,
-        sleep: Callable[[float], None],
     ) -> None:
         self._processor = processor
+        self._waiting = waiting
         self._on_failure = on_failure
         self._leave = leave
-        self._sleep = sleep
         self._shard_id = ShardId("")
         self._refused = False
         self.awaits_reply = False
@@ -199,9 +211,9 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
 
     def shutdown_requested(self, message: Any) -> None:
         """Drain and checkpoint while the lease is still ours."""
-        self._guarded(
-            lambda: self._processor.shutdown_requested(self._checkpoint_of(message.checkpointer))
-        )
+        until_s = self._waiting.patience.now_s() + self._waiting.drain_limit_s
+        checkpoint = self._checkpoint_of(message.checkpointer, until_s)
+        self._guarded(lambda: self._processor.shutdown_requested(checkpoint))
 
     def _guarded(self, call: Callable[[], None]) -> None:
         log = get_logger(__name__)
@@ -240,44 +252,50 @@ class _Glue(RecordProcessorBase):  # type: ignore[misc]
         finally:
             self._leave(code)
 
-    def _checkpoint_of(self, checkpointer: Any) -> Checkpoint:
-        """A checkpoint function that is good for the present call only."""
+    def _checkpoint_of(self, checkpointer: Any, until_s: float = math.inf) -> Checkpoint:
+        """A checkpoint function that is good for the present call only, and until *until_s*."""
 
         def checkpoint(position: Position) -> None:
             number, sub_number = str(position.sequence_number), position.sub_sequence_number
-            self._send(lambda: checkpointer.checkpoint(number, sub_number))
+            self._send(lambda: checkpointer.checkpoint(number, sub_number), until_s)
 
         return checkpoint
 
-    def _send(self, checkpoint: Callable[[], None]) -> None:
+    def _send(self, checkpoint: Callable[[], None], until_s: float = math.inf) -> None:
         """
-        Checkpoint, trying again while DynamoDB is busy, for about a minute.
+        Checkpoint, waiting in place while DynamoDB is throttled or out.
 
-        Raises CheckpointRefused when the lease is another's, and Unavailable
-        for all other refusals: leaving is then right, whatever they mean.
+        Each attempt is an answer to Java, so its timeout for us starts anew. Raises
+        CheckpointRefused when the lease is another's, and Unavailable for all other
+        refusals and at the end of patience: leaving is then right, whatever they mean.
         """
-        pause_s = _FIRST_PAUSE_S
-        for attempt in range(1, _CHECKPOINT_ATTEMPTS + 1):
-            try:
-                self.awaits_reply = True
-                checkpoint()
-            except CheckpointError as error:
-                if error.value == _LEASE_LOST:
-                    raise CheckpointRefused(str(error.value)) from error
-                if error.value not in _TRANSIENT or attempt == _CHECKPOINT_ATTEMPTS:
-                    message = f"checkpoint refused: {error.value}"
-                    raise Unavailable("dynamodb", message) from error
-                get_logger(__name__).warning("checkpoint delayed", error=error.value)
-            except (orjson.JSONDecodeError, BrokenPipeError) as error:
-                raise Unavailable("kinesis", "the KCL is gone") from error
-            except NotUnderstood as error:
-                raise Unavailable("kinesis", str(error)) from error
-            else:
-                return
-            finally:
-                self.awaits_reply = False
-            self._sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        refusal = self._waiting.patience.call(lambda: self._attempt(checkpoint), until_s)
+        if refusal is not None:
+            raise refusal
+
+    def _attempt(self, checkpoint: Callable[[], None]) -> Unavailable | None:
+        """
+        Checkpoint once; return why it will never be stored, if so.
+
+        Raises Unavailable where another attempt may help, and CheckpointRefused.
+        """
+        try:
+            self.awaits_reply = True
+            checkpoint()
+        except CheckpointError as error:
+            if error.value == _LEASE_LOST:
+                raise CheckpointRefused(str(error.value)) from error
+            refusal = Unavailable("dynamodb", f"checkpoint refused: {error.value}")
+            if error.value in _TRANSIENT:
+                raise refusal from error
+            return refusal
+        except (orjson.JSONDecodeError, BrokenPipeError):
+            return Unavailable("kinesis", "the KCL is gone")
+        except NotUnderstood as error:
+            return Unavailable("kinesis", str(error))
+        finally:
+            self.awaits_reply = False
+        return None
 
 
 def _position(sequence_number: str | None, sub_sequence_number: int | None) -> Position | None:

@@ -5,14 +5,13 @@ A PutRecords answer may refuse some records and take others: those refused are s
 again, with growing pauses, as long as attempts are left.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumer.errors import Unavailable
-from consumer.patience import Sleep
+from consumer.patience import Sleep, pauses_s
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -55,15 +54,13 @@ class KinesisStream:
     def _put(self, batch: Sequence[int], entries: Sequence[Keyed]) -> dict[int, str]:
         """Send the entries at the places *batch*; return those refused, place → error."""
         refused: dict[int, str] = {}
-        pause_s = _FIRST_PAUSE_S
         left = batch
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt, pause_s in enumerate(pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), start=1):
             refused = self._call(left, entries)
             if not refused or attempt == ATTEMPTS:
                 break
             left = list(refused)
-            self._sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, not a secret
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            self._sleep(pause_s)
         return refused
 
     def _call(self, places: Sequence[int], entries: Sequence[Keyed]) -> dict[int, str]:

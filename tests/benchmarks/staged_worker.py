@@ -68,7 +68,7 @@ def _thread_ns(native_id: int) -> int:
 
 def process(report: Path, protocol_out: BinaryIO) -> int:
     """Do what ``consumer.app.process`` does, with the heartbeat that keeps time."""
-    from consumer.adapters.kinesis import run_worker  # noqa: PLC0415 - after the guard
+    from consumer.adapters.kinesis import Waiting, run_worker  # noqa: PLC0415 - after the guard
     from consumer.app import build_worker  # noqa: PLC0415 - as above
     from consumer.clock import SystemClock  # noqa: PLC0415 - as above
     from consumer.configuration import load  # noqa: PLC0415 - as above
@@ -85,8 +85,7 @@ def process(report: Path, protocol_out: BinaryIO) -> int:
             worker,
             sys.stdin.buffer,
             protocol_out,
-            patience=worker.patience,
-            drain_limit_s=10.0,
+            waiting=Waiting(worker.patience, drain_limit_s=10.0),
             on_failure=heartbeat.leaving,
         )
 

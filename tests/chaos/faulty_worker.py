@@ -26,7 +26,7 @@ from consumer.adapters.kinesis import (  # noqa: E402
     Processor,
     run_worker,
 )
-from consumer.app import build_worker  # noqa: E402
+from consumer.app import build_waiting, build_worker  # noqa: E402
 from consumer.clock import SystemClock  # noqa: E402
 from consumer.configuration import load  # noqa: E402
 from consumer.errors import Unavailable  # noqa: E402
@@ -271,7 +271,11 @@ def main() -> int:
             worker = build_worker(settings, heartbeat, clock, stack, open_faulty(injector))
             processor = FaultyProcessor(worker, injector)
             return run_worker(
-                processor, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving
+                processor,
+                sys.stdin.buffer,
+                protocol_out,
+                waiting=build_waiting(worker, settings),
+                on_failure=heartbeat.leaving,
             )
     except Unavailable as error:
         get_logger(__name__).error("leaving without a checkpoint", error=str(error))

@@ -28,7 +28,7 @@ import ctypes  # noqa: E402 - nothing is imported before the guard
 import orjson  # noqa: E402
 from prometheus_client import REGISTRY  # noqa: E402
 
-from consumer.adapters.kinesis import run_worker  # noqa: E402
+from consumer.adapters.kinesis import Waiting, run_worker  # noqa: E402
 from consumer.clock import SystemClock  # noqa: E402
 from consumer.decode import DecodeRules, decode  # noqa: E402
 from consumer.document import DocumentFormat  # noqa: E402
@@ -211,7 +211,13 @@ def main() -> int:
         heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, SystemClock()))
         leave_with_parent(heartbeat.leaving)
         worker = build(settings, Path(sys.argv[2]), heartbeat)
-        return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+        return run_worker(
+            worker,
+            sys.stdin.buffer,
+            protocol_out,
+            waiting=Waiting(worker.patience, drain_limit_s=10.0),
+            on_failure=heartbeat.leaving,
+        )
 
 
 if __name__ == "__main__":

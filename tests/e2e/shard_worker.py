@@ -20,13 +20,15 @@ protocol_out = guard()
 import orjson  # noqa: E402 - nothing is imported before the guard
 from prometheus_client import REGISTRY  # noqa: E402
 
-from consumer.adapters.kinesis import Checkpoint, run_worker  # noqa: E402
+from consumer.adapters.kinesis import Checkpoint, Waiting, run_worker  # noqa: E402
 from consumer.clock import SystemClock  # noqa: E402
+from consumer.errors import Unavailable  # noqa: E402
 from consumer.heartbeat import Heartbeat  # noqa: E402
 from consumer.logs import configure, get_logger  # noqa: E402
 from consumer.metrics import Metrics  # noqa: E402
 from consumer.model import Position, Record, ShardId  # noqa: E402
 from consumer.orphan import leave_with_parent  # noqa: E402
+from consumer.patience import Patience  # noqa: E402
 
 
 class JournalWorker:
@@ -99,14 +101,25 @@ class JournalWorker:
             file.write(line + b"\n")
 
 
+def _wait(error: Unavailable, _waited_s: float) -> None:
+    get_logger("journal").warning("waiting", error=str(error))
+
+
 def main() -> int:
     journal, run_dir = Path(sys.argv[1]), Path(sys.argv[2])
     configure("info", "json")
     leave_with_parent()
     get_logger("journal").info("hello")
-    with Heartbeat(run_dir, SystemClock()) as heartbeat:
+    clock = SystemClock()
+    with Heartbeat(run_dir, clock) as heartbeat:
         worker = JournalWorker(journal, heartbeat, Metrics(REGISTRY))
-        return run_worker(worker, sys.stdin.buffer, protocol_out, on_failure=heartbeat.leaving)
+        return run_worker(
+            worker,
+            sys.stdin.buffer,
+            protocol_out,
+            waiting=Waiting(Patience(clock, time.sleep, 10.0, _wait), drain_limit_s=10.0),
+            on_failure=heartbeat.leaving,
+        )
 
 
 if __name__ == "__main__":

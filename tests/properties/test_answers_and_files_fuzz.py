@@ -21,17 +21,19 @@ import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumer.adapters.kinesis import EXIT_FAILED, EXIT_UNAVAILABLE, Checkpoint, run_worker
+from consumer.adapters.kinesis import EXIT_FAILED, EXIT_UNAVAILABLE, Checkpoint, Waiting, run_worker
 from consumer.adapters.s3.letters import parse_letters
 from consumer.adapters.sagemaker import _parse
 from consumer.errors import Misconfigured, Rejected, Unavailable
 from consumer.features.specification import parse_plan
 from consumer.model import Position, Record, ShardId
+from consumer.patience import Patience
 from consumer.rates import RateTable
 from consumer.rules.lists import build_lists, parse_list
 from consumer.rules.specification import parse_rules
 from consumer.settings_file import read_settings_file
 from tests.examples import examples
+from tests.fakes.clock import FakeClock
 from tests.properties.hostile import CARD, NUMBERS, VALUES, damaged, packed
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -169,15 +171,15 @@ def spoken(lines: list[bytes]) -> tuple[list[Record], list[dict[str, Any]]]:
         assert code in (EXIT_FAILED, EXIT_UNAVAILABLE)
         raise Left
 
-    processor, out = Checkpointing(), BytesIO()
+    processor, out, clock = Checkpointing(), BytesIO(), FakeClock()
     # Rendered, a traceback costs more than all the rest.
     with structlog.testing.capture_logs(), suppress(Left):
         ended = run_worker(
             processor,
             BytesIO(b"\n".join([*lines, b""])),
             out,
+            waiting=Waiting(Patience(clock, clock.sleep, 1.0, lambda _error, _waited_s: None), 1.0),
             leave=leave,
-            sleep=lambda _: None,
         )
         assert ended == 0
     return processor.records, [orjson.loads(line) for line in out.getvalue().split(b"\n") if line]

@@ -13,10 +13,13 @@ from consumer.adapters.kinesis import (
     EXIT_UNAVAILABLE,
     Checkpoint,
     CheckpointRefused,
+    Waiting,
     run_worker,
 )
 from consumer.errors import Held, Unavailable
 from consumer.model import Position, Record, ShardId
+from consumer.patience import Patience
+from tests.fakes.clock import FakeClock
 
 Message = dict[str, object]
 INITIALIZE: Message = {
@@ -28,6 +31,8 @@ INITIALIZE: Message = {
 SHUTDOWN: Message = {"action": "shutdownRequested"}
 LEASE_LOST: Message = {"action": "leaseLost"}
 SHARD_ENDED: Message = {"action": "shardEnded"}
+LIMIT_S = 60.0
+TRANSIENT = ["ThrottlingException", "KinesisClientLibDependencyException", "RuntimeException"]
 
 
 @pytest.fixture(autouse=True)
@@ -92,18 +97,24 @@ class Conversation:
     sent: list[Message]
     left_with: int | None
     causes: list[str]
-    pauses_s: list[float]
+    waits: list[str]
+    clock: FakeClock
 
 
 def converse(
     processor: NotingProcessor,
     messages: Iterable[Message],
     on_failure: Callable[[str], None] | None = None,
+    drain_limit_s: float = LIMIT_S,
 ) -> Conversation:
     protocol_in = io.BytesIO(b"".join(orjson.dumps(message) + b"\n" for message in messages))
     protocol_out = io.BytesIO()
     causes: list[str] = []
-    pauses_s: list[float] = []
+    waits: list[str] = []
+    clock = FakeClock()
+
+    def wait(error: Unavailable, _waited_s: float) -> None:
+        waits.append(str(error))
 
     def leave(code: int) -> NoReturn:
         raise SystemExit(code)
@@ -114,14 +125,14 @@ def converse(
             processor,
             protocol_in,
             protocol_out,
+            waiting=Waiting(Patience(clock, clock.sleep, LIMIT_S, wait), drain_limit_s),
             on_failure=on_failure or causes.append,
             leave=leave,
-            sleep=pauses_s.append,
         )
     except SystemExit as exit_:
         code = int(str(exit_.code))
     sent = [orjson.loads(line) for line in protocol_out.getvalue().splitlines() if line]
-    return Conversation(sent, code, causes, pauses_s)
+    return Conversation(sent, code, causes, waits, clock)
 
 
 def status(action: str) -> Message:
@@ -178,20 +189,47 @@ def test_an_error_leaves_at_once_without_status_or_checkpoint(
     assert (conversation.left_with, conversation.causes) == (code, [cause])
 
 
-def test_a_throttled_checkpoint_is_tried_again() -> None:
-    replies = [checkpoint_reply("ThrottlingException")] * 3 + [checkpoint_reply()]
+@pytest.mark.parametrize("error", TRANSIENT)
+def test_a_checkpoint_that_dynamodb_does_not_take_now_is_waited_for_and_each_refusal_is_told(
+    error: str,
+) -> None:
+    replies = [checkpoint_reply(error)] * 3 + [checkpoint_reply()]
     conversation = converse(NotingProcessor(), [INITIALIZE, deliver(record(1, b"a")), *replies])
     assert conversation.sent[-1] == status("processRecords")
-    assert len(conversation.pauses_s) == 3
-    assert 0.05 <= conversation.pauses_s[0] <= 0.1
-    assert 0.2 <= conversation.pauses_s[2] <= 0.4
+    assert conversation.waits == [f"dynamodb: checkpoint refused: {error}"] * 3
+    assert len(conversation.clock.pauses) == 3
 
 
-def test_a_checkpoint_that_stays_throttled_ends_the_worker() -> None:
-    replies = [checkpoint_reply("ThrottlingException")] * 30
+def test_a_checkpoint_that_stays_throttled_ends_the_worker_when_its_patience_is_over() -> None:
+    replies = [checkpoint_reply("ThrottlingException")] * 1_000
     conversation = converse(NotingProcessor(), [INITIALIZE, deliver(record(1, b"a")), *replies])
     assert conversation.left_with == EXIT_UNAVAILABLE
     assert conversation.causes == ["dynamodb: checkpoint refused: ThrottlingException"]
+    assert LIMIT_S <= sum(conversation.clock.pauses) < LIMIT_S + 2
+
+
+@pytest.mark.parametrize("error", ["InvalidStateException", "IllegalArgumentException"])
+def test_a_checkpoint_that_will_never_be_taken_is_not_tried_again(error: str) -> None:
+    messages = [INITIALIZE, deliver(record(1, b"a")), checkpoint_reply(error)]
+    conversation = converse(NotingProcessor(), messages)
+    assert conversation.left_with == EXIT_UNAVAILABLE
+    assert conversation.causes == [f"dynamodb: checkpoint refused: {error}"]
+    assert conversation.waits == []
+
+
+def test_a_shutdown_waits_for_its_checkpoint_only_as_long_as_the_grace_allows() -> None:
+    replies = [checkpoint_reply("ThrottlingException")] * 1_000
+    messages = [INITIALIZE, SHUTDOWN, *replies]
+    conversation = converse(NotingProcessor(), messages, drain_limit_s=10.0)
+    assert conversation.left_with == EXIT_UNAVAILABLE
+    assert 10.0 <= sum(conversation.clock.pauses) < 12.0
+
+
+def test_the_end_of_a_shard_is_waited_for_likewise() -> None:
+    replies = [checkpoint_reply("ThrottlingException"), checkpoint_reply()]
+    conversation = converse(NotingProcessor(), [INITIALIZE, SHARD_ENDED, *replies])
+    assert conversation.sent[-1] == status("shardEnded")
+    assert conversation.waits == ["dynamodb: checkpoint refused: ThrottlingException"]
 
 
 def test_after_a_lost_lease_nothing_more_is_processed() -> None:

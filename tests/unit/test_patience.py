@@ -48,6 +48,15 @@ def test_past_the_limit_the_outage_is_passed_on() -> None:
     assert max(clock.pauses) <= 2.0
 
 
+def test_a_time_that_is_given_ends_it_before_its_limit() -> None:
+    clock, waits = FakeClock(), list[float]()
+    call = Flaky(10**9, Unavailable("redis", "down"))
+    held = patience(clock, waits)
+    with pytest.raises(Unavailable):
+        held.call(call, until_s=held.now_s() + 3.0)
+    assert 3.0 <= waits[-1] < 5.0
+
+
 def test_what_can_never_succeed_is_not_repeated() -> None:
     call = Flaky(1, Rejected("not_json", "no"))
     with pytest.raises(Rejected):

@@ -38,6 +38,7 @@ from tests.rulebook import a_book, a_rule, a_set
 
 FORM = DocumentFormat(FakeFeatures.names, "f" * 64, "EUR")
 TTL_MS = 172_800_000
+PROGRESS_LIMIT_S = 60.0
 
 
 class FakeScoring:
@@ -60,17 +61,31 @@ class FakePending:
         return [Scores(0.01, 0.5)] * self.count
 
 
+class Hanging(Future[None]):
+    """Never done; waiting for it takes the time it is given."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def result(self, timeout: float | None = None) -> None:
+        assert timeout is not None, "it would wait for ever"
+        self.clock.sleep(timeout)
+        raise TimeoutError
+
+
 class HeldSink:
     """Acknowledges when told to."""
 
     def __init__(self) -> None:
+        self.make: Callable[[], Future[None]] = Future
         self.sent: list[list[bytes]] = []
         self.futures: list[Future[None]] = []
         self.acknowledge_at_once = True
 
     def publish(self, documents: Sequence[bytes]) -> "Future[None]":
         self.sent.append(list(documents))
-        future: Future[None] = Future()
+        future = self.make()
         self.futures.append(future)
         if self.acknowledge_at_once:
             future.set_result(None)
@@ -156,7 +171,13 @@ class Bench:
             clock=self.clock,
             timing=self.telemetry,
         )
-        patience = Patience(self.clock, self.clock.sleep, 5.0, lambda _error, _waited: None)
+        self.waits: list[str] = []
+        patience = Patience(
+            self.clock,
+            self.clock.sleep,
+            5.0,
+            lambda error, _waited_s: self.waits.append(str(error)),
+        )
         parts = WorkerParts(
             intake=Intake(DecodeRules.of(Events()), TTL_MS, decode_or_explode),
             flood=FloodLimit(limit_share, 100),
@@ -170,7 +191,9 @@ class Bench:
             durability=durability,
             suspects=suspects,
         )
-        settings = WorkerSettings(chunk_size=chunk_size, checkpoint_interval_s=2.0)
+        settings = WorkerSettings(
+            chunk_size=chunk_size, checkpoint_interval_s=2.0, progress_limit_s=PROGRESS_LIMIT_S
+        )
         self.worker = Worker(parts, settings)
         self.worker.start(SHARD, None)
 
@@ -255,6 +278,24 @@ def test_an_acknowledgement_that_comes_early_waits_for_the_one_before() -> None:
     bench.sink.futures[0].set_result(None)
     bench.deliver()
     assert bench.checkpoints == [Position(2)]
+
+
+def test_without_traffic_rows_that_hang_are_waited_for_and_then_the_worker_leaves() -> None:
+    bench = Bench()
+    bench.sink.make = lambda: Hanging(bench.clock)
+    bench.sink.acknowledge_at_once = False
+    bench.deliver(bench.record(1))
+    before_s = bench.clock.monotonic_s()
+    while not bench.waits and bench.clock.monotonic_s() < before_s + PROGRESS_LIMIT_S / 2 - 3:
+        bench.deliver()
+    assert not bench.waits
+    with pytest.raises(Unavailable, match="firehose: rows are not acknowledged"):
+        bench.deliver()
+    waited_s = bench.clock.monotonic_s() - before_s
+    assert PROGRESS_LIMIT_S / 2 <= waited_s < PROGRESS_LIMIT_S
+    assert bench.waits
+    assert len(bench.sink.sent) == 1, "what hangs need not be sent again"
+    assert bench.checkpoints == []
 
 
 def test_rows_that_firehose_refused_are_sent_again() -> None:
