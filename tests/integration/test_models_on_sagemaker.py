@@ -12,11 +12,15 @@ import pytest
 import xgboost
 
 from consumer.__main__ import main
+from consumer.adapters import aws
+from consumer.adapters.endpoint_tags import EndpointTags
+from consumer.bands_watch import BandsWatch
 from consumer.deployment.calls import Call
+from consumer.feature_hash import FeatureHashWatch
 from consumer.local.part import Part
 from consumer.local.ports import listen
 from consumer.local.resources import session
-from consumer.settings import Settings
+from consumer.settings import Aws, DecisionSettings, Settings
 from consumer.training.artefacts import load_fraud, read_metrics
 from consumer.training.examples import open_files
 from consumer.training.settings import AnomalySettings, ClassifierSettings, TrainingSettings
@@ -210,6 +214,34 @@ def test_a_model_is_deployed_replaced_and_rolled_back(
     shown = capsys.readouterr().out
     assert FRAUD in shown
     assert second["model"] not in shown
+
+
+def test_workers_accept_what_was_deployed_and_take_its_bands_over(
+    url: str, config: Path, archives: tuple[Path, Path]
+) -> None:
+    assert models(config, "deploy", archives[0]) == 0
+    client = aws.client(
+        "sagemaker",
+        Aws(endpoint_url=url),
+        connect_timeout_s=5,
+        read_timeout_s=30,
+        max_pool_connections=1,
+    )
+    tags = EndpointTags(client)
+    verdicts: list[tuple[str, bool]] = []
+    watch = FeatureHashWatch(tags, {"fraud": FRAUD}, HASH, lambda *told: verdicts.append(told))
+    watch.look()
+    assert verdicts == [("fraud", True)]
+    decision = DecisionSettings(fraud_review="model", fraud_decline="model", anomaly_review=9.0)
+    settings = Settings(decision=decision)
+    bands = BandsWatch(tags, settings, lambda _: None).policy.bands
+    measured = read_metrics(archives[0])["thresholds"]
+    assert {"fraud_review": bands.fraud_review, "fraud_decline": bands.fraud_decline} == measured
+    # A deployment of another model carries its own, in the same step.
+    assert models(config, "deploy", archives[1]) == 0
+    second = BandsWatch(tags, settings, lambda _: None).policy.bands
+    assert second.fraud_review == read_metrics(archives[1])["thresholds"]["fraud_review"]  # type: ignore[index]
+    client.close()
 
 
 def test_a_dry_run_of_a_deployment_prints_calls_of_the_form_aws_takes(
