@@ -95,8 +95,8 @@ def key_figures(figures: Figures) -> list[Tile]:
         ),
         Tile(
             f"{money} blocked wrongly",
-            show_money(declined.money_wrong),
-            f"{show_count(declined.legitimate)} honest transactions were declined.",
+            show_money(declined.money_wrong if figures.input.legitimate else None),
+            f"{show_count(declined.legitimate)} transactions known to be honest were declined.",
         ),
         Tile(
             "flagged a day",

@@ -15,6 +15,7 @@ from consumer.__main__ import main
 from consumer.document import DocumentFormat, build_document
 from consumer.errors import Misconfigured
 from consumer.evaluation.reporting import Request, write_report
+from consumer.evaluation.wording import ABSENT, key_figures
 from consumer.model import Bands, Decision, Outcome, Scores
 from consumer.row import build_row
 from tests.builders import an_assessment
