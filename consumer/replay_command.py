@@ -28,7 +28,7 @@ from consumer.replay.pace import Pacer
 from consumer.replay.progress import build_display, surveying
 from consumer.replay.run import Outcome, Parts, Replay, Snapshots
 from consumer.replay.standing import build_identity, open_state, take_up
-from consumer.replay.state import State, StatePlace
+from consumer.replay.state import State, StatePlace, encode_state
 from consumer.replay.summary import summary_fields, summary_lines
 from consumer.replay.target_opening import Opening, on_scratch, open_target, patient
 from consumer.replay.undecodable import Undecodable
@@ -96,6 +96,8 @@ class _Session:
                 identity=build_identity(wishes, self._settings, self._history),
                 begun_ms=self._clock.now_ms(),
             )
+            # Whatever comes in between, there is something to resume.
+            place.write(encode_state(state))
         elif state.finished:
             return self._tell(Outcome(state))
         with surveying(self._clock) as on_rows:

@@ -5,7 +5,7 @@ Which events count follows from their time of release alone, so that it does not
 where a replay was interrupted.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -114,8 +114,10 @@ class Chunk:
 
 class ChunkReader:
     """
-    Reads *history* from ordinal *first* as chunks of at most *size* events.
+    Reads *history* from ordinal *first* as chunks of at most *size* events within *span_ms*.
 
+    What fails is repeated by the chunk: if that spans less than the id horizon, an event that
+    a server refused is not late behind those of its chunk that it took.
     *taken* transactions were taken before *first*, which the limit counts. *truths*: whether
     labels are of use after the last transaction.
     """
@@ -127,6 +129,7 @@ class ChunkReader:
         rules: DecodeRules,
         *,
         size: int,
+        span_ms: int = 43_200_000,
         first: int = 0,
         taken: int = 0,
         truths: bool = False,
@@ -135,6 +138,7 @@ class ChunkReader:
         self._selection = selection
         self._rules = rules
         self._size = size
+        self._span_ms = span_ms
         self._first = first
         self._left = None if selection.limit is None else selection.limit - taken
         self._truths = truths
@@ -147,13 +151,21 @@ class ChunkReader:
             for phase, start, end in self._runs(part):
                 if phase is Phase.AFTER and not self._truths:
                     return
-                for first in range(start, end, self._size):
-                    chunk = self._decode(part, phase, first, min(first + self._size, end))
+                for first, last in self._cuts(part.times_ms, start, end):
+                    chunk = self._decode(part, phase, first, last)
                     yield chunk
                     if self._left is not None and phase is Phase.FULL:
                         self._left -= chunk.transactions
                         if self._left <= 0:
                             return
+
+    def _cuts(self, times_ms: list[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where chunks between *start* and *end* begin and end."""
+        while start < end:
+            limit = bisect_right(times_ms, times_ms[start] + self._span_ms, start, end)
+            last = min(start + self._size, limit)
+            yield start, last
+            start = last
 
     def _runs(self, part: Slice) -> Iterator[tuple[Phase, int, int]]:
         """Runs of one phase in *part*: the phase, where it begins and where it ends."""

@@ -30,6 +30,7 @@ from consumer.model import (
     Label,
     Labelled,
     LabelOutcome,
+    Record,
     Stored,
     StoredDecision,
 )
@@ -119,11 +120,13 @@ class DecisionsFile:
         """Keep *label* for the rows."""
         self._labels.add(label)
 
-    def take(self, settled: Sequence[Settled], ordinals: Sequence[int], latency_ms: float) -> None:
+    def take(
+        self, settled: Sequence[Settled], records: Sequence[Record], latency_ms: float
+    ) -> None:
         """Keep the rows of a chunk (at least one)."""
         own = [
-            (ordinal, each)
-            for ordinal, each in zip(ordinals, settled, strict=True)
+            (record.position.sequence_number, each)
+            for record, each in zip(records, settled, strict=True)
             if not is_repetition(each)
         ]
         if own:
@@ -134,7 +137,7 @@ class DecisionsFile:
                     [self._row(each) for _, each in own],
                 ]
             )
-        self._took.append((ordinals[0], len(settled), latency_ms))
+        self._took.append((records[0].position.sequence_number, len(settled), latency_ms))
 
     def save(self) -> dict[str, object]:
         """Put everything on disk."""

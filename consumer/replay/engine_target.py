@@ -19,6 +19,7 @@ from consumer.model import (
     LabelEffect,
     Origin,
     Position,
+    Record,
     ShardId,
     Stored,
     Transaction,
@@ -46,8 +47,10 @@ class Decided(Protocol):
         """Take a label whose effect on features is worked already."""
         ...
 
-    def take(self, settled: Sequence[Settled], ordinals: Sequence[int], latency_ms: float) -> None:
-        """Take the decisions of a chunk, which took *latency_ms* from dispatch to decision."""
+    def take(
+        self, settled: Sequence[Settled], records: Sequence[Record], latency_ms: float
+    ) -> None:
+        """Take the decisions on *records*, which took *latency_ms* from dispatch to decision."""
         ...
 
     def save(self) -> dict[str, object]:
@@ -68,7 +71,7 @@ class _Waiting:
     """A chunk whose scores are on their way."""
 
     dispatched: Dispatched
-    ordinals: list[int]
+    records: list[Record]
     labels: list[Label]
     started_s: float
 
@@ -137,14 +140,15 @@ class EngineTarget:
 
     def _dispatch(self, chunk: Chunk, labels: list[Label]) -> _Waiting | None:
         incoming: list[Incoming] = []
-        ordinals: list[int] = []
+        records: list[Record] = []
         effects: list[tuple[int, LabelEffect]] = []
-        for event, ordinal, time_ms in zip(
-            chunk.events, chunk.ordinals, chunk.times_ms, strict=True
+        for event, ordinal, time_ms, data in zip(
+            chunk.events, chunk.ordinals, chunk.times_ms, chunk.data, strict=True
         ):
             if isinstance(event, Transaction):
-                incoming.append(Incoming(event, self._origin(ordinal, time_ms)))
-                ordinals.append(ordinal)
+                record = Record(self._shard, Position(ordinal), min(time_ms, self._now_ms), data)
+                incoming.append(Incoming(event, _origin(record)))
+                records.append(record)
             elif (effect := effect_of(event)) is not None:
                 effects.append((len(incoming), effect))
         parts = self._parts
@@ -163,17 +167,7 @@ class EngineTarget:
 
         dispatched = parts.patience.call(dispatch)
         parts.patience.call(self._features.end)
-        return _Waiting(dispatched, ordinals, labels, started_s)
-
-    def _origin(self, ordinal: int, time_ms: int) -> Origin:
-        arrival_ms = min(time_ms, self._now_ms)
-        return Origin(
-            source=SOURCE,
-            arrival_ms=arrival_ms,
-            received_ms=arrival_ms,
-            shard_id=self._shard,
-            position=Position(ordinal),
-        )
+        return _Waiting(dispatched, records, labels, started_s)
 
     def _settle(self) -> None:
         """Decide the chunk that waits for its scores, if there is one."""
@@ -185,7 +179,7 @@ class EngineTarget:
         latency_ms = (parts.clock.monotonic_s() - waiting.started_s) * 1000
         settled = parts.patience.call(lambda: parts.engine.store(assessments))
         self._count(settled)
-        self._decided.take(settled, waiting.ordinals, latency_ms)
+        self._decided.take(settled, waiting.records, latency_ms)
         self._note(waiting.labels)
 
     def _note(self, labels: Sequence[Label]) -> None:
@@ -201,6 +195,16 @@ class EngineTarget:
             if each.stored.stored is Stored.CREATED:
                 self.counts[assessment.decision.outcome.value] += 1
                 self.counts["degraded"] += assessment.scores.degraded != ()
+
+
+def _origin(record: Record) -> Origin:
+    return Origin(
+        source=SOURCE,
+        arrival_ms=record.arrival_ms,
+        received_ms=record.arrival_ms,
+        shard_id=record.shard_id,
+        position=record.position,
+    )
 
 
 def is_repetition(settled: Settled) -> bool:

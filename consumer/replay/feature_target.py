@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 
+from consumer.errors import Unavailable
 from consumer.features.warming import CountedStore
 from consumer.model import Applied, Label, Observation
 from consumer.patience import Patience
@@ -54,6 +55,7 @@ class FeatureTarget:
         self._observed = observed
         self._pool = ThreadPoolExecutor(1, "replay-features")
         self._under_way: deque[tuple[Chunk, Future[list[Observation]]]] = deque()
+        self._failed = False
 
     def work(self, chunk: Chunk) -> None:
         """Send *chunk* on its way."""
@@ -87,8 +89,15 @@ class FeatureTarget:
             else:
                 time_s = int(event.event_time.timestamp())
                 steps.append(Observe(event, min(time_s, self._now_s)))
-        # Each call may be repeated: an id that was applied is not applied again.
-        return self._patience.call(lambda: self._store.work(steps)) if steps else []
+        if self._failed:
+            # Behind a chunk that was not applied a later one would make its events late.
+            raise Unavailable("redis", "the chunk before was not applied")
+        try:
+            # The call may be repeated: an id that was applied is not applied again.
+            return self._patience.call(lambda: self._store.work(steps)) if steps else []
+        except BaseException:
+            self._failed = True
+            raise
 
     def _take(self) -> None:
         chunk, future = self._under_way.popleft()

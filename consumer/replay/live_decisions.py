@@ -6,12 +6,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from consumer.engine import Settled
-from consumer.errors import Unavailable
-from consumer.model import Label
+from consumer.errors import Rejected, Unavailable
+from consumer.intake import dead_letter
+from consumer.model import Label, Record, Stored
 from consumer.replay.target import Result
 from consumer.worker import WorkerParts, is_ours
 
 _OUTSTANDING = 32
+_CONFLICT = Rejected("conflict", "the transaction_id was decided before with other content")
 
 
 @dataclass(slots=True)
@@ -38,12 +40,23 @@ class LiveDecisions:
         """Keep *label* until the documents of its chunk are there."""
         self._labels.append(label)
 
-    def take(self, settled: Sequence[Settled], _ordinals: Sequence[int], _ms: float) -> None:
-        """Publish the rows of new documents, and tell entity state of labels that waited."""
+    def take(self, settled: Sequence[Settled], records: Sequence[Record], _ms: float) -> None:
+        """
+        Publish the rows of new documents, and tell entity state of labels that waited.
+
+        What was decided before with other content becomes a dead letter.
+        """
         self._parts.telemetry.settled(settled)
         waited = [each.stored.effect for each in settled if each.stored.effect is not None]
         if waited:
             self._parts.labels.note((), waited, self._parts.clock.now_ms())
+        letters = [
+            dead_letter(record, _CONFLICT)
+            for record, each in zip(records, settled, strict=True)
+            if each.stored.stored is Stored.CONFLICT
+        ]
+        if letters:
+            self._parts.patience.call(lambda: self._parts.dead_letters.put(letters))
         self._note_labels()
         self._publish([each.stored.document for each in settled if is_ours(each)])
 

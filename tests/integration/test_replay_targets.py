@@ -122,6 +122,14 @@ def test_deciding_twice_changes_nothing(
     assert _rows(s3) == rows
     assert len(rows) == len(TRANSACTIONS)
 
+    changed = orjson.loads(TRANSACTIONS[0].data) | {"amount": "1.23"}
+    other = Event(TRANSACTIONS[0].time, orjson.dumps(changed), is_transaction=True)
+    third = replayer.run(write_history(replayer.folder / "other.ndjson", [other]), "--to", "engine")
+    assert third["counts"]["conflict"] == 1
+    assert documents(client) == before[1]
+    letters = read_lines(s3, RESOURCES.buckets[0], "dead-letters/")
+    assert [letter["error"] for letter in letters] == ["conflict"]
+
 
 def _rows(s3: "S3Client") -> set[bytes]:
     """What Firehose delivered: rows may come again, but not with another content."""

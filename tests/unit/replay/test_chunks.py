@@ -115,3 +115,8 @@ def test_a_chunk_is_split_with_the_rejects_where_they_belong() -> None:
     assert (rest.after, rest.ordinals, len(rest.rejects)) == (4, [2, 3], 1)
     assert first.transactions + rest.transactions == 3
     assert all(isinstance(event, Transaction) for event in rest.events)
+
+
+def test_a_chunk_spans_less_time_than_ids_are_known() -> None:
+    reader = ChunkReader(HISTORY, Selection(limit=7), RULES, size=100, span_ms=2_000)
+    assert [chunk.ordinals for chunk in reader] == [[0, 1, 2], [3, 4, 5], [6]]
