@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check coverage fmt bench chaos mutations soak report-check clean
+.PHONY: help demo quality test fuzz check coverage fmt bench chaos mutations soak report-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +57,9 @@ fmt: $(STAMP)  ## format, and correct what a tool can correct
 
 bench: $(STAMP)  ## measure; ONLY=name for one figure; results in .bench/results.json
 	@ONLY='$(ONLY)' $(BIN)/python -m tests.benchmarks
+
+quality: $(STAMP)  ## both models on the public handbook's data; DATA=file.parquet FOLDS=2018-07-25[,…]; results in .quality
+	@DATA='$(DATA)' FOLDS='$(FOLDS)' $(BIN)/python -m tests.quality
 
 chaos: $(STAMP)  ## faults against known traffic, all of it checked; ONLY=name-part CHAOS_SEED= of a run to repeat
 	@ONLY='$(ONLY)' CHAOS_SEED='$(CHAOS_SEED)' $(BIN)/python -m tests.chaos
