@@ -230,7 +230,21 @@ def test_what_is_missing_is_said_and_the_rest_is_still_reported(
     report = write_report(Request(decisions=[path], out=tmp_path / "out", currency="EUR"))
     assert any(note in told for told in report.told.notes), report.told.notes
     assert report.page_path is not None
-    assert note.split("'", maxsplit=1)[0] in report.page_path.read_text("utf-8")
+    assert note in report.page_path.read_text("utf-8")
+
+
+def test_without_labels_nothing_is_called_zero_that_is_unknown(
+    tmp_path: Path, columns: dict[str, list[Any]]
+) -> None:
+    path = write_decisions(tmp_path / "plain.parquet", columns, fraud=None)
+    told = write_report(Request(decisions=[path], out=None, currency="EUR")).told
+    unknown = {tile.name for tile in key_figures(told) if tile.value == ABSENT}
+    assert unknown == {
+        "of the fraud money caught",
+        "of the frauds caught",
+        "of what was flagged is fraud",
+        "EUR blocked wrongly",
+    }
 
 
 def test_a_single_decision_is_reported_too(tmp_path: Path, columns: dict[str, list[Any]]) -> None:
