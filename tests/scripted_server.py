@@ -192,7 +192,16 @@ def hang(handler: Handler, _: object) -> None:
 
 def drip(handler: Handler, _: object) -> None:
     """Send the answer byte by byte, each sooner than any read timeout, without an end."""
-    handler.send_response(200)
+    _drip(handler, 200)
+
+
+def drip_error(handler: Handler, _: object) -> None:
+    """Send an error in the same way."""
+    _drip(handler, 500)
+
+
+def _drip(handler: Handler, status: int) -> None:
+    handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()

@@ -8,14 +8,19 @@ their deadlines and exactly one layer may retry.
 """
 
 import gzip
+import time
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import orjson
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.loaders import JSONFileLoader, Loader, create_loader
 from botocore.session import Session
+from urllib3.exceptions import HTTPError as Urllib3HttpError
+from urllib3.exceptions import ReadTimeoutError as Urllib3TimeoutError
 
 from consumer import settings
 
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+_PIECE_BYTES: Final = 65_536
 
 Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker", "sagemaker-runtime"]
 Untyped = Literal["application-autoscaling", "logs"]
@@ -106,6 +113,8 @@ def client(
     """
     Build a client of *service* that makes one attempt a call.
 
+    *read_timeout_s* is the longest wait for the first byte of an answer, for each
+    piece of it, and for all of it; but for content that the caller reads himself.
     ``max_pool_connections`` has to cover the threads that share the client:
     botocore drops surplus connections, and each call would then pay for a new
     one. Credentials come from the usual chain (environment, role, profile).
@@ -125,12 +134,59 @@ def client(
     session.register_component(
         "data_loader", _descriptions(session.get_config_variable("data_path"))
     )
-    return session.create_client(
+    made: Any = session.create_client(
         service,
         region_name=aws.region,
         endpoint_url=_endpoint_url(service, aws),
         config=config,
     )
+    # No public way leads there. The wrapper stands in front of every call of this client.
+    made._endpoint.http_session = _WholeAnswers(made._endpoint.http_session, read_timeout_s)  # noqa: SLF001
+    return made
+
+
+class _WholeAnswers:
+    """
+    An HTTP session of botocore whose answers have to be there, whole, in *limit_s*.
+
+    botocore's timeout counts from each byte, so that an answer that drips would hold
+    its thread, and with it a shard's checkpoint, for ever.
+    """
+
+    def __init__(self, session: Any, limit_s: float) -> None:
+        self._session = session
+        self._limit_s = limit_s
+
+    def send(self, request: Any) -> Any:
+        """Send *request*. Raises the errors of botocore."""
+        read_by_caller = request.stream_output
+        # The session then leaves the content where it is.
+        request.stream_output = True
+        response = self._session.send(request)
+        # The content of an error is read by botocore, whatever the operation.
+        if not read_by_caller or response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            response._content = self._read(response)  # noqa: SLF001 - as its session does
+        return response
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def _read(self, response: Any) -> bytes:
+        ends_s = time.monotonic() + self._limit_s
+        pieces: list[bytes] = []
+        try:
+            # It returns what there is, where ``read`` waits for as much as was asked for.
+            while piece := response.raw.read1(_PIECE_BYTES):
+                pieces.append(piece)
+                if time.monotonic() >= ends_s:
+                    response.raw.close()
+                    raise ReadTimeoutError(endpoint_url=response.url, error="not whole in time")
+        except Urllib3TimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=response.url, error=error) from error
+        except Urllib3HttpError as error:
+            raise ConnectionClosedError(endpoint_url=response.url, error=error) from error
+        return b"".join(pieces)
 
 
 @cache

@@ -1,7 +1,7 @@
 """A client makes one attempt a call, whatever the service answers."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -9,6 +9,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 
 from consumer.adapters.aws import client
 from consumer.settings import Aws
+from tests.firehose_server import Batch, FirehoseServer, accept
+from tests.scripted_server import Handler, drip, drip_error
+
+# What the scripted Firehose reads, whoever sends it.
+ONE_RECORD = b'{"DeliveryStreamName": "rows", "Records": []}'
 
 
 class Refusing(ThreadingHTTPServer):
@@ -98,6 +103,75 @@ def test_a_call_without_an_answer_ends_at_the_read_timeout_and_is_not_repeated(
         firehose.list_delivery_streams()
 
     assert len(refusing.requests) == 1
+    firehose.close()
+
+
+@pytest.fixture
+def firehose_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FirehoseServer]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FirehoseServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("drips", [drip, drip_error])
+def test_an_answer_that_drips_ends_at_the_read_timeout(
+    firehose_server: FirehoseServer, drips: Callable[[Handler, object], None]
+) -> None:
+    firehose_server.always(drips)
+    firehose = client(
+        "firehose",
+        Aws(endpoint_url=firehose_server.url),
+        connect_timeout_s=5,
+        read_timeout_s=0.3,
+        max_pool_connections=1,
+    )
+    with pytest.raises(ReadTimeoutError):
+        firehose.put_record_batch(DeliveryStreamName="rows", Records=[{"Data": b"row"}])
+    firehose_server.await_hang_up()
+    firehose.close()
+
+
+def test_an_error_of_a_model_that_drips_ends_at_the_read_timeout_too(
+    firehose_server: FirehoseServer,
+) -> None:
+    firehose_server.always(drip_error)
+    runtime = client(
+        "sagemaker-runtime",
+        Aws(endpoint_url=firehose_server.url),
+        connect_timeout_s=5,
+        read_timeout_s=0.3,
+        max_pool_connections=1,
+    )
+    with pytest.raises(ReadTimeoutError):
+        runtime.invoke_endpoint(EndpointName="fraud", Body=ONE_RECORD)
+    runtime.close()
+
+
+def test_a_connection_that_was_read_to_the_end_is_used_again(
+    firehose_server: FirehoseServer,
+) -> None:
+    ports: set[int] = set()
+
+    def note(handler: Handler, batch: Batch) -> None:
+        ports.add(handler.client_address[1])
+        accept(handler, batch)
+
+    firehose_server.always(note)
+    firehose = client(
+        "firehose",
+        Aws(endpoint_url=firehose_server.url),
+        connect_timeout_s=5,
+        read_timeout_s=5,
+        max_pool_connections=1,
+    )
+    for _ in range(3):
+        answer = firehose.put_record_batch(
+            DeliveryStreamName="rows", Records=[{"Data": b"row"}] * 500
+        )
+        assert len(answer["RequestResponses"]) == 500
+    assert len(ports) == 1
     firehose.close()
 
 
