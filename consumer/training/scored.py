@@ -1,6 +1,6 @@
 """Scored transactions for choosing thresholds: decisions of a replay, or data sets and models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,8 @@ from consumer.training.artefacts import Model, load
 from consumer.training.dataset_file import DatasetFile, open_dataset
 from consumer.training.examples import difference
 from consumer.training.proposal import Bands, Scored
+from consumer.training.settings import SplitSettings
+from consumer.training.split import usable
 
 _DAY_MS: Final = 86_400_000
 
@@ -54,11 +56,14 @@ def of_datasets(
     Score the data sets *files* by the archives *models*, one of a kind.
 
     Rows that a model has learnt from are left out, as far as its archive tells its training
-    period. Raises Misconfigured for features other than the model's, and where no row is left.
+    period, and so are those too young to have their label, by the gap of its training. Raises
+    Misconfigured for features other than the model's, and where no row is left.
     """
     loaded = {model.kind: (path, model) for path in models for model in (load(path),)}
-    begin_ms = max((trained_until_ms(path) for path in models), default=0)
-    parts = [_score(open_dataset(path), loaded, begin_ms, say) for path in files]
+    origins = [_origin(path) for path in models]
+    begin_ms = max((trained_until_ms(origin) for origin in origins), default=0)
+    split = max((_split_of(origin) for origin in origins), key=lambda each: each.gap)
+    parts = [_score(open_dataset(path), loaded, (begin_ms, split), say) for path in files]
     day = np.concatenate([part.day for part in parts])
     if not len(day):
         found = f"no row after the training of {', '.join(str(path) for path in models)}"
@@ -74,15 +79,26 @@ def of_datasets(
     )
 
 
-def trained_until_ms(path: Path) -> int:
-    """When the training rows of the archive *path* end; 0 where it does not tell."""
-    _, members = archive.read(path)
-    told: Any = msgspec.json.decode(members.get("training.json", b"{}"))
-    part = "validation" if told.get("settings", {}).get("classifier", {}).get("refit") else "train"
-    period = told.get("split", {}).get(part, {}).get("period")
+def trained_until_ms(origin: Mapping[str, Any]) -> int:
+    """When the training rows end, by the *origin* that an archive tells; 0 where it does not."""
+    part = (
+        "validation" if origin.get("settings", {}).get("classifier", {}).get("refit") else "train"
+    )
+    period = origin.get("split", {}).get(part, {}).get("period")
     if period is None:
         return 0
     return round(datetime.fromisoformat(period.partition(" to ")[2]).timestamp() * 1000)
+
+
+def _origin(path: Path) -> Mapping[str, Any]:
+    _, members = archive.read(path)
+    told: dict[str, Any] = msgspec.json.decode(members.get("training.json", b"{}"))
+    return told
+
+
+def _split_of(origin: Mapping[str, Any]) -> SplitSettings:
+    told = origin.get("settings", {}).get("split", {})
+    return SplitSettings.model_validate({k: told[k] for k in ("gap", "unlabelled") if k in told})
 
 
 def check_features(model: Model, path: Path, dataset: DatasetFile) -> None:
@@ -98,13 +114,14 @@ def check_features(model: Model, path: Path, dataset: DatasetFile) -> None:
 def _score(
     dataset: DatasetFile,
     loaded: dict[Any, tuple[Path, Any]],
-    begin_ms: int,
+    limits: tuple[int, SplitSettings],
     say: Callable[[str], None],
 ) -> Scored:
     for path, model in loaded.values():
         check_features(model, path, dataset)
     index = dataset.read_index()
-    chosen = index.times_ms >= begin_ms
+    begin_ms, split = limits
+    chosen = (index.times_ms >= begin_ms) & usable(index, split)
     scores: dict[str, list[Any]] = {kind: [np.empty(0)] for kind in ("fraud", "anomaly")}
     done = 0
     for rows in dataset.read_rows(chosen):
