@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE
+from consumer.metrics import DEPENDENCY_ERRORS
 from tests.chaos.arena import Arena
 from tests.chaos.faults import Act, Fault, Port, When
-from tests.chaos.reading import assert_no_traceback, read_log
+from tests.chaos.reading import ScrapedMetrics, assert_no_traceback, read_log
 from tests.chaos.registry import case
 from tests.chaos.shard import LEASE_LOST, THROTTLED, Reply, ShardRun
 from tests.chaos.traffic import Mix
 
 _DEPENDENCY = "KinesisClientLibDependencyException"
+# What the KCL makes of a server that it cannot reach.
+_UNREACHABLE = "RuntimeException"
 _INVALID = "InvalidStateException"
 _MIX = Mix(transactions=160, hot=True)
 # Then the first checkpoint is that of the end.
@@ -44,17 +47,23 @@ def _retried(error: str, stored: bool, end: bool, arena: Arena) -> None:  # noqa
     """*error* for a while, in mid-stream or at the end; *stored* says that it was kept."""
     nths = range(1, 5) if end else range(2, 6)
     run = _shard(arena, [Reply(nth, error, stored=stored) for nth in nths])
+    metrics = ScrapedMetrics(run)
     if end:
         run.configure(_AT_THE_END)
     run.work(end=end)
     assert run.exits == [0]
     assert run.lease.ended is end
-    delays = [event for event in read_log(run) if event["event"] == "checkpoint delayed"]
-    assert len(delays) == len(nths)
+    assert _waits(run) == len(nths)
+    assert metrics.read(DEPENDENCY_ERRORS, dependency="dynamodb") == len(nths)
     _assert_answered(arena, run)
 
 
-for _error, _what in {THROTTLED: "throttled", _DEPENDENCY: "failing on a dependency"}.items():
+_PASSING = {
+    THROTTLED: "throttled",
+    _DEPENDENCY: "failing on a dependency",
+    _UNREACHABLE: "without a connection to it",
+}
+for _error, _what in _PASSING.items():
     for _stored in (False, True):
         case(
             f"dynamodb/checkpoints {_what} for a while"
@@ -64,6 +73,54 @@ for _error, _what in {THROTTLED: "throttled", _DEPENDENCY: "failing on a depende
     case(f"dynamodb/checkpoints {_what} while the shard ends", _RETRIED)(
         partial(_retried, _error, False, True)
     )
+
+
+def _waits(run: ShardRun) -> int:
+    """How often the workers of *run* said that they wait for DynamoDB."""
+    return sum(event.get("dependency") == "dynamodb" for event in read_log(run))
+
+
+def _throttled_for_long(end: bool, arena: Arena) -> None:  # noqa: FBT001 - by partial
+    """Longer than a worker waits, twice, in mid-stream or at the end."""
+    first = 1 if end else 3
+    run = _shard(arena, [Reply(nth, THROTTLED, stored=False) for nth in range(first, first + 400)])
+    run.configure({"REDIS__OUTAGE_LIMIT_S": "2.5", **(_AT_THE_END if end else {})})
+    for _ in range(2):
+        with run.owner() as owner:
+            assert not owner.run(end=end)
+    assert run.exits == [EXIT_UNAVAILABLE] * 2
+    assert _waits(run) > 2 * 2
+    assert len(run.lease.stored) == first - 1
+    run.replies.clear()
+    run.work(end=end)
+    assert run.exits[2:] == [0]
+    assert_no_traceback(run)
+
+
+for _end, _where in {False: "in mid-stream", True: "at the end of a shard"}.items():
+    case(
+        f"dynamodb/checkpoints throttled for longer than a worker waits, {_where}",
+        "each attempt is told; then the worker leaves with 75, and the next one goes on",
+    )(partial(_throttled_for_long, _end))
+
+
+@case(
+    "dynamodb/checkpoints throttled while a worker is told to stop",
+    "it gives up within half of the grace and leaves with 75, whatever its patience",
+)
+def _throttled_at_shutdown(arena: Arena) -> None:
+    run = _shard(arena, [Reply(nth, THROTTLED, stored=False) for nth in range(1, 400)])
+    run.configure({**_AT_THE_END, "KCL__SHUTDOWN_GRACE_MS": "5000"})
+    with run.owner() as owner:
+        assert not owner.run()
+    assert run.exits == [EXIT_UNAVAILABLE]
+    waited_s = max(float(event.get("waited_s", 0)) for event in read_log(run))
+    # A pause of two seconds may begin just before the end.
+    assert 2.5 <= waited_s <= 2.5 + 2 + 1
+    run.replies.clear()
+    run.work()
+    assert run.exits == [EXIT_UNAVAILABLE, 0]
+    assert_no_traceback(run)
 
 
 def _bare_throttled(arena: Arena) -> None:
@@ -90,7 +147,7 @@ def _refused(error: str, stored: bool, arena: Arena) -> None:  # noqa: FBT001 - 
     _assert_answered(arena, run)
 
 
-for _error in (_INVALID, "IllegalArgumentException", "java.lang.RuntimeException"):
+for _error in (_INVALID, "IllegalArgumentException", "NullPointerException"):
     for _stored in (False, True):
         case(
             f"dynamodb/a checkpoint is refused with {_error}"
