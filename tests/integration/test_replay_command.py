@@ -1,0 +1,88 @@
+"""``fraudstream replay`` before it replays anything: a dry run, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+
+from consumer.__main__ import main
+from tests.replaying import generate, write_history
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def history(tmp_path: Path, *more: bytes) -> str:
+    path = write_history(tmp_path / "history.ndjson", generate(50))
+    with path.open("ab") as file:
+        file.writelines(line + b"\n" for line in more)
+    return str(path)
+
+
+def test_a_dry_run_tells_what_would_be_done_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = history(tmp_path)
+    assert main(["replay", source, "--to", "dataset", "o.parquet", "--scratch", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "1 files (events)" in told
+    assert "50 transactions" in told
+    assert '→ {"type":"transaction"' in told
+    assert not (tmp_path / "o.parquet").exists()
+
+
+def test_a_dry_run_counts_the_time_of_a_pace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = history(tmp_path)
+    words = ["--to", "stream", "--speed", "60x", "--to-time", "2026-03-03", "--dry-run", "--json"]
+    assert main(["replay", source, *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    # Two days less the minutes before the first event, at sixty times the speed.
+    assert 2_000 < told["estimated_seconds"] <= 2_880
+    assert told["survey"]["rejected"] == 0
+
+
+def test_a_dry_run_ends_with_1_for_rows_that_cannot_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "transaction_id,event_time,card_id,merchant_id,amount,currency\n"
+        "a,2026-06-01T12:00:00Z,card_1,shop_1,much,EUR\n"
+        "b,2026-06-01T12:00:01Z,card_1,shop_1,12.5,EUR\n"
+    )
+    assert main(["replay", str(path), "--to", "features", "--dry-run"]) == 1
+    assert "1 of 2 sampled rows cannot be replayed" in capsys.readouterr().out
+
+
+def test_there_is_nothing_to_resume_before_a_replay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--to", "dataset", "o.parquet", "--scratch", "--resume"]
+    assert main(["replay", history(tmp_path), *words]) == 2
+    assert "no o.parquet.replay/state.json" in capsys.readouterr().err
+
+
+def test_events_that_the_engine_does_not_take_are_set_aside_and_limited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = orjson.loads(generate(1)[0].data)
+    bad = [
+        orjson.dumps(event | {"transaction_id": f"bad_{number}", "currency": "XXY"})
+        for number in range(101)
+    ]
+    words = ["--to", "dataset", "o.parquet", "--scratch", "--json"]
+    assert main(["replay", history(tmp_path, *bad[:3]), *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["counts"]["rows"], told["counts"]["rejected"]) == (50, 3)
+    lines = (tmp_path / "o.parquet.replay" / "undecodable.ndjson").read_bytes().splitlines()
+    assert {orjson.loads(line)["error"] for line in lines} == {"unknown_currency"}
+
+    assert main(["replay", history(tmp_path, *bad), *words]) == 2
+    error = capsys.readouterr().err
+    assert "101 of" in error
+    assert "--max-rejects" in error
