@@ -100,7 +100,7 @@ def test_a_store_that_does_not_answer_leaves_the_state_of_one_that_does(
         store = RedisFeatureStore(client, plan, id_horizon_s=90_000, answers=answers)
         store.prepare()
         applied = [each.applied for each in store.work(steps)]
-        return applied, {key: client.dump(key) for key in client.scan_iter("f:*")}
+        return applied, {key: client.dump(key) or b"" for key in client.scan_iter("f:*")}
 
     answered, silent = left_by(answers=True), left_by(answers=False)
     assert silent == answered
