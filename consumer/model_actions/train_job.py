@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         job = await_job(control, arguments.name, watch_of(arguments))
         if job.training_job_status != "Completed":
-            return _tell_failure(control, job)
+            return tell_failure(control, job)
         return _finish(arguments, settings, wanted, job, Path(folder))
 
 
@@ -149,7 +149,8 @@ def _build(
     return _Wanted(job, tuple(uploads), lesson)
 
 
-def _tell_failure(control: Control, job: Job) -> int:
+def tell_failure(control: Control, job: Job) -> int:
+    """Tell why *job* did not complete, with the end of its log; 1."""
     say(f"{job.training_job_name} {job.training_job_status}: {job.failure_reason or 'no reason'}")
     for line in read_log_tail(control, job.training_job_name):
         say(f"  {line}")
