@@ -3,7 +3,8 @@ Compares everything that a run left with what the ledger and the oracle say.
 
 Nothing of the engine is used for what is expected: transactions come from the ledger,
 features from ``consumer.local.oracle``, scores from the formula of the endpoints that
-the harness serves, rows from the documents that stand.
+the harness serves, rules, outcomes and rows from ``expected.py``. State of entities is read
+through the package, since its bytes are the package's own.
 """
 
 from collections import Counter
@@ -12,20 +13,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from consumer.features.plan import Plan, Windowed
 from consumer.local.findings import build_oracle
 from consumer.local.oracle import Event, Oracle, Verdict
-from consumer.row import build_row
+from tests.chaos.expected import expected_decision, expected_row
 from tests.chaos.found import Document, Found
-from tests.chaos.traffic import ENTITY_KEYS, Due, Ledger, Placed, event_time_ms
+from tests.chaos.traffic import Due, Ledger, Placed, event_time_ms
 
 _WEEK_S = 604_800
 # At the newest event, at edges of windows around it, and when its labels have matured.
 _MOMENTS_S = (0, 1_800, -3_600, _WEEK_S + 7_200, 3 * _WEEK_S)
 _SHOWN = 12
 _TIMES = ("received_time", "decided_time")
+_NOT_IN_DOCUMENTS = {"type", "transaction_id", "event_time"}
 
 Scores = Callable[[float], tuple[float, float]]
 """Amount in major units to the fraud and the anomaly score that the endpoints give."""
@@ -153,21 +153,24 @@ def _documents(due: Mapping[str, Due], found: Found, against: Expectation) -> It
 def _contents(due: Due, document: Document, against: Expectation) -> Iterator[tuple[str, Any, Any]]:
     """What a document says and should say of its transaction: what, found, expected."""
     event, transaction = due.event, document["transaction"]
-    for name in ENTITY_KEYS:
-        yield name, transaction.get(name), event.get(name)
     amount = float(str(event["amount"]))
-    yield "amount", transaction["amount"], amount
-    yield "kind", transaction["kind"], event.get("kind", "purchase")
+    # All of this traffic is in the base currency.
+    told = {"kind": "purchase", **event, "amount": amount, "base_amount": amount}
+    for name in (told.keys() | transaction.keys()) - _NOT_IN_DOCUMENTS:
+        yield name, transaction.get(name), told.get(name)
     yield "event time", document["event_ms"], event_time_ms(event)
     # The first record of an id decides it, whatever came between.
     origin = (document["origin"].get("shard_id"), document["origin"].get("position"))
     places = [(each.shard_id, str(each.position)) for each in (due.placed, *due.elsewhere)]
     yield "shard and position", origin, origin if origin in places else places[0]
-    fraud, anomaly = against.scores(amount)
-    if not document["degraded"]:
-        yield "scores", document["scores"], {"fraud": fraud, "anomaly": anomaly}
-    elif not against.degraded:
+    scores = dict(zip(("fraud", "anomaly"), against.scores(amount), strict=True))
+    if document["degraded"]:
+        # What is there must be right all the same.
+        scores = {name: scores[name] for name in scores if name in document["scores"]}
+    yield "scores", document["scores"], scores
+    if not against.degraded:
         yield "degraded", document["degraded"], []
+    yield from expected_decision(document)
 
 
 def _rows(
@@ -185,9 +188,9 @@ def _rows(
         document = found.documents.get(name)
         if document is None:
             continue
-        expected = orjson.loads(build_row(orjson.dumps(document)))
+        expected = expected_row(document)
         for row in rows:
-            wrong = [key for key in expected | dict(row) if row.get(key) != expected.get(key)]
+            wrong = [key for key in expected | dict(row) if row.get(key, ...) != expected.get(key)]
             if name in decided_again:
                 wrong = [key for key in wrong if key not in _TIMES]
             if wrong:
@@ -213,6 +216,12 @@ def _alerts(found: Found, *, repeat: bool) -> Iterator[Difference]:
     )
     # A second assessment alerts apart and says what was decided.
     first = [alert for alert in found.alerts if "decided" not in alert]
+    for alert in first:
+        document = found.documents.get(str(alert["transaction_id"]))
+        wrong = [] if document is None else _unlike(alert, expected_row(document))
+        if wrong:
+            text = f"an alert of {alert['transaction_id']} differs in {', '.join(wrong)}"
+            yield Difference(Kind.EXTRA, text)
     if repeat:
         first = list({str(alert["prediction_id"]): alert for alert in first}.values())
     there = Counter((str(alert["transaction_id"]), str(alert["outcome"])) for alert in first)
@@ -221,6 +230,11 @@ def _alerts(found: Found, *, repeat: bool) -> Iterator[Difference]:
     for (name, outcome), number in sorted((there - expected).items()):
         kind = Kind.DOUBLE if (name, outcome) in expected else Kind.EXTRA
         yield Difference(kind, f"{number} alert of {name} ({outcome}) was not due")
+
+
+def _unlike(alert: Document, row: Document) -> list[str]:
+    """The fields that *alert* shares with the *row* of its decision and that are not the same."""
+    return [name for name in alert if name in row and alert[name] != row[name]]
 
 
 def _labels(

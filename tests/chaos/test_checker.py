@@ -1,6 +1,5 @@
 """The checker bites: a clean run passes, and each thing tampered with afterwards is named."""
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def arena(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Arena:
     """A case without a fault, worked to its end."""
-    arena = Arena(lab, f"clean-{uuid.uuid4().hex}", 1, tmp_path_factory.mktemp("case"))
+    arena = Arena(lab, "a clean run", 1, tmp_path_factory.mktemp("case"))
     lab.redis.flushall()
     arena.shard(Mix(hot=True, transactions=220, malformed=0.05)).work()
     return arena
@@ -116,13 +115,69 @@ def test_a_missing_document_and_a_missing_row_are_found(arena: Arena, found: Fou
 
 
 def test_a_second_decision_is_found_by_its_row_and_its_alert(arena: Arena, found: Found) -> None:
-    row = {**found.rows[0], "decision": "decline", "fraud_score": 0.99}
+    approved = next(row for row in found.rows if row["decision"] == "approve")
+    row = {**approved, "decision": "decline", "fraud_score": 0.99}
     (seen,) = differences(arena, replace(found, rows=[*found.rows, row]))
     assert seen.kind is Kind.EXTRA
     assert "differs from its document in decision, fraud_score" in seen.text
     (seen,) = differences(arena, replace(found, alerts=[*found.alerts, found.alerts[0]]))
     assert seen.kind is Kind.DOUBLE
     assert differences(arena, replace(found, rows=[*found.rows, found.rows[0]])) == []
+
+
+@pytest.mark.parametrize(("true", "false"), [("decline", "review"), ("review", "approve")])
+def test_a_wrong_outcome_is_found_where_document_row_and_alert_agree_on_it(
+    arena: Arena, found: Found, true: str, false: str
+) -> None:
+    names = {
+        name
+        for name, document in found.documents.items()
+        if document["decision"]["outcome"] == true
+    }
+    documents = {
+        name: {**each, "decision": {**each["decision"], "outcome": false}}
+        if name in names
+        else each
+        for name, each in found.documents.items()
+    }
+    rows = [
+        {**row, "decision": false} if row["transaction_id"] in names else row for row in found.rows
+    ]
+    alerts = [
+        {**alert, "outcome": false} if alert["transaction_id"] in names else alert
+        for alert in found.alerts
+        if false != "approve" or alert["transaction_id"] not in names
+    ]
+    seen = differences(arena, replace(found, documents=documents, rows=rows, alerts=alerts))
+    assert len(seen) == len(names) > 0
+    assert all(f"outcome is '{false}', expected '{true}'" in each.text for each in seen)
+
+
+def test_a_rule_that_is_said_to_hit_or_not_to_and_a_false_reason_are_found(
+    arena: Arena, found: Found
+) -> None:
+    name, document = next(
+        each for each in found.documents.items() if each[1]["decision"]["reasons"]
+    )
+    rows = [row for row in found.rows if row["transaction_id"] != name]
+    alerts = [alert for alert in found.alerts if alert["transaction_id"] != name]
+
+    def seen(**changed: object) -> str:
+        documents = {**found.documents, name: {**document, **changed}}
+        texts = differences(arena, replace(found, documents=documents, rows=rows, alerts=alerts))
+        return "\n".join(each.text for each in texts)
+
+    assert "rules that hit" in seen(rules={**document["rules"], "hits": ["card_burst@1"]})
+    assert "reasons is []" in seen(decision={**document["decision"], "reasons": []})
+    assert "fraud" in seen(scores={**document["scores"], "fraud": 0.123})
+
+
+def test_a_column_that_is_wrong_in_every_row_is_found(arena: Arena, found: Found) -> None:
+    for column in ("decision", "card_id", "prediction_id", "f_card_count_30d", "received_time"):
+        rows = [{**row, column: "something else"} for row in found.rows]
+        seen = differences(arena, replace(found, rows=rows))
+        assert len(seen) == len(found.rows)
+        assert all(f"differs from its document in {column}" in each.text for each in seen)
 
 
 def test_a_document_of_a_later_record_or_on_other_features_is_found(
@@ -137,6 +192,21 @@ def test_a_document_of_a_later_record_or_on_other_features_is_found(
     rows = [row for row in found.rows if row["transaction_id"] != name]
     seen = differences(arena, replace(found, documents={**found.documents, name: other}, rows=rows))
     assert any("was decided on card_count_30d = 77.0" in each.text for each in seen)
+
+
+def test_features_of_one_decision_that_were_never_those_of_its_place_are_found(
+    arena: Arena, found: Found
+) -> None:
+    """In the row too, so that only the oracle can know."""
+    name, document = next(iter(found.documents.items()))
+    features = {**document["features"], "merchant_count_7d": 78.0}
+    rows = [
+        {**row, "f_merchant_count_7d": 78.0} if row["transaction_id"] == name else row
+        for row in found.rows
+    ]
+    documents = {**found.documents, name: {**document, "features": features}}
+    (seen,) = differences(arena, replace(found, documents=documents, rows=rows))
+    assert f"{name} was decided on merchant_count_7d = 78.0" in seen.text
 
 
 def test_letters_labels_and_state_too_many_or_too_few_are_found(arena: Arena, found: Found) -> None:
