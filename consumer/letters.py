@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from consumer.errors import Unavailable
 from consumer.model import DeadLetter
 
 
@@ -107,12 +108,15 @@ class LetterBox(Protocol):
         """Return the letter of that id, None where there is none. Raises Unavailable."""
         ...
 
-    def claim(self, letters: Sequence[Filed], marks: Sequence[Mark]) -> list[Filed | None]:
+    def claim(
+        self, letters: Sequence[Filed], marks: Sequence[Mark]
+    ) -> list[Filed | Unavailable | None]:
         """
         Put the mark of each letter beside it if the one it has is still there.
 
         Returns the letters with their marks, None for each that another one marked
-        meanwhile. Raises Unavailable.
+        meanwhile, and the error where the store did not say that it took the mark: what
+        was marked before has to be known to whoever marked it.
         """
         ...
 

@@ -187,14 +187,25 @@ class Redrive:
         ]
         filed = [each.filed for each in ready]
         claimed: list[Ready] = []
+        refusal: Unavailable | None = None
         for each, mine in zip(ready, self._box.claim(filed, marks), strict=True):
             if mine is None:
                 detail = "somebody else is sending it at this moment"
                 yield _outcome(each, Result.TAKEN, detail=detail)
+            elif isinstance(mine, Unavailable):
+                refusal = mine
+                detail = f"{mine}: not sent; --again sends it if it is marked all the same"
+                yield _outcome(each, Result.UNKNOWN, detail=detail)
             else:
                 claimed.append(replace(each, filed=mine))
-        if not claimed:
-            return
+        # What is marked is sent, whatever became of the others: nothing else takes the mark away.
+        if claimed:
+            yield from self._deliver(claimed)
+        if refusal is not None:
+            raise refusal
+
+    def _deliver(self, claimed: Sequence[Ready]) -> Iterator[Outcome]:
+        """Send what is marked and mark it with the result."""
         try:
             outcomes = self._delivery.send(claimed)
             self._box.settle(

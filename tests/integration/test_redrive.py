@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
+from botocore.exceptions import ClientError
 
 from consumer.__main__ import main
 from consumer.adapters.redis.connection import command, connect
@@ -444,6 +445,51 @@ def test_letters_leave_at_the_rate_that_is_asked_for(desk: Desk) -> None:
     assert all(each.is_good for each in outcomes)
     assert recorder.sent == [f"card_{number}" for number in range(5)]
     assert clock.pauses == [0.0, pytest.approx(1.0), pytest.approx(1.0)]
+
+
+class Refusing:
+    """A client of S3 for which one object cannot be put."""
+
+    def __init__(self, s3: "S3Client") -> None:
+        self._s3 = s3
+        self.refused: str | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._s3, name)
+
+    def put_object(self, **parameters: Any) -> object:
+        if self.refused is not None and self.refused in parameters["Key"]:
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+        return self._s3.put_object(**parameters)
+
+
+def test_a_mark_that_is_refused_stops_neither_the_letters_that_are_marked_nor_hides_its_own(
+    desk: Desk,
+) -> None:
+    for number in range(4):
+        desk.mend(desk.reject(number, currency=None), desk.event(number))
+    clock, recorder = FakeClock(desk.now_ms), Recorder()
+    outcomes: list[Outcome] = []
+    s3 = Refusing(desk.s3)
+    with closing(S3LetterBox(cast("S3Client", s3), BUCKET, desk.prefix)) as box:
+        found = [
+            each for each in box.find(Filter(), lambda _: True, None) if isinstance(each, Filed)
+        ]
+        s3.refused = found[2].letter.letter_id
+        redrive = Redrive(box, INTAKE, recorder, clock=clock, sleep=clock.sleep)
+        with pytest.raises(Unavailable, match="SlowDown"):
+            outcomes.extend(redrive.run(found, Wishes(by="ops@host")))
+        states = [
+            each.state
+            for each in box.find(Filter(), lambda _: True, None)
+            if isinstance(each, Filed)
+        ]
+
+    results = {each.letter_id: each.result for each in outcomes}
+    expected = [Result.SENT, Result.SENT, Result.UNKNOWN, Result.SENT]
+    assert [results[each.letter.letter_id] for each in found] == expected
+    assert states == [State.SENT, State.SENT, State.OPEN, State.SENT]
+    assert recorder.sent == ["card_0", "card_1", "card_3"]
 
 
 def test_what_stops_answering_leaves_the_rest_untouched(desk: Desk) -> None:

@@ -66,7 +66,9 @@ class S3LetterBox:
                     return each
         return None
 
-    def claim(self, letters: Sequence[Filed], marks: Sequence[Mark]) -> list[Filed | None]:
+    def claim(
+        self, letters: Sequence[Filed], marks: Sequence[Mark]
+    ) -> list[Filed | Unavailable | None]:
         """Put the mark of each letter beside it if it may be. See ``LetterBox``."""
         return list(self._pool.map(self._claim, letters, marks))
 
@@ -75,13 +77,11 @@ class S3LetterBox:
         for _ in self._pool.map(self._put, letters, marks):
             pass
 
-    def _claim(self, filed: Filed, mark: Mark) -> Filed | None:
+    def _claim(self, filed: Filed, mark: Mark) -> Filed | Unavailable | None:
         try:
             return replace(filed, mark=mark, version=self._put(filed, mark))
         except Unavailable as error:
-            if error.message.endswith(_LOST):
-                return None
-            raise
+            return None if error.message.endswith(_LOST) else error
 
     def close(self) -> None:
         """Let the threads go."""
