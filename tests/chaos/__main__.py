@@ -60,9 +60,12 @@ def _run(cases: Iterable[Case], seed: int, folder: Path) -> Iterator[Result]:
 
 def _print(number: int, total: int, result: Result) -> None:
     state = "FAILED" if result.failure else "ok"
+    recovered = "nothing to recover after"
+    if result.recovered_s is not None:
+        recovered = f"recovered in {result.recovered_s:g} s"
     _say(
         f"{number:3}/{total} {state:6} {result.seconds:5.1f} s  {result.name}  "
-        f"({result.sent} sent, {result.injected} injected, recovered in {result.recovered_s:g} s)",
+        f"({result.sent} sent, {result.injected} injected, {recovered})",
     )
     if result.failure:
         _say("    " + result.failure.replace("\n", "\n    "))

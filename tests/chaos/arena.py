@@ -185,9 +185,9 @@ class Arena:
         ledgers = [ledger.without(self.gone) for _, ledger in self.shards]
         return [*violations, *unfinished, *unaccounted, *compare(ledgers, found, against)]
 
-    def recovered_s(self) -> float:
-        """From the last injection to the next stored checkpoint of any shard; 0 without one."""
+    def recovered_s(self) -> float | None:
+        """From the last injection to the next stored checkpoint of any shard; None without one."""
         injected = self.injected()
         stored = sorted(at_s for run, _ in self.shards for at_s in run.lease.stored_s)
         later = [at_s for at_s in stored if injected and at_s > injected[-1]]
-        return round(later[0] - injected[-1], 2) if later else 0.0
+        return round(later[0] - injected[-1], 2) if later else None

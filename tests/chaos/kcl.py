@@ -213,7 +213,8 @@ def open_session(lab: Lab, folder: Path, seed: int, **settings: str) -> Iterator
         # So that leases and checkpoints can be refused; Kinesis needs HTTP/2 and moto itself.
         "KCL__DYNAMODB_ENDPOINT_URL": lab.gateway.url,
         "WORKER__PROGRESS_LIMIT_S": "8",
-        "REDIS__OUTAGE_LIMIT_S": "10",
+        # Two calls of DynamoDB, each of which the SDK gives up after five seconds, and one more.
+        "REDIS__OUTAGE_LIMIT_S": "15",
         "SUPERVISOR__HOST": "127.0.0.1",
         "SUPERVISOR__PORT": "0",
         "SUPERVISOR__RUN_DIR": str(folder / "run"),
@@ -325,11 +326,11 @@ class KclArena:
         violations = [Difference(Kind.LOST, text) for text in self.session.violations]
         return [*violations, *compare(self.session.ledgers, self.session.place.find(), against)]
 
-    def recovered_s(self) -> float:
-        """From the last injection to the next checkpoint that was seen; 0 without one."""
+    def recovered_s(self) -> float | None:
+        """From the last injection to the next checkpoint that was seen; None without one."""
         injected = self.injected()
         later = [at_s for at_s in self.session.moved_s if injected and at_s > injected[-1]]
-        return round(later[0] - injected[-1], 2) if later else 0.0
+        return round(later[0] - injected[-1], 2) if later else None
 
     @property
     def _documents_before(self) -> int:

@@ -42,7 +42,7 @@ class Result:
     name: str
     tier: Tier
     injected: int
-    recovered_s: float
+    recovered_s: float | None
     sent: int
     lost: int
     double_counted: int
@@ -82,7 +82,7 @@ class Seen:
     """What the runner saw of a case."""
 
     injected: int
-    recovered_s: float
+    recovered_s: float | None
     sent: int
     differences: list[Difference]
     seconds: float

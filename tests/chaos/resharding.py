@@ -265,11 +265,11 @@ class ReshardingArena:
         fired = [fired.at_s for fired in self.faults.fired()]
         return sorted([*self.count.at_s, *fired, *self.lab.gateway.injected])
 
-    def recovered_s(self) -> float:
-        """From the last injection to the next checkpoint that was seen; 0 without one."""
+    def recovered_s(self) -> float | None:
+        """From the last injection to the next checkpoint that was seen; None without one."""
         injected = self.injected()
         later = [at_s for at_s in self.moved_s if injected and at_s > injected[-1]]
-        return round(later[0] - injected[-1], 2) if later else 0.0
+        return round(later[0] - injected[-1], 2) if later else None
 
     def _leases(self) -> Mapping[str, tuple[str, str]]:
         try:
