@@ -54,13 +54,19 @@ class When(StrEnum):
 
 
 class Act(StrEnum):
-    """What happens: kill -9, an outage, a lost answer, a bug, a call that never ends, SIGSTOP."""
+    """
+    What happens: kill -9, an outage, a lost answer, a bug, a call that never ends, SIGSTOP.
+
+    A call may also take ``seconds`` longer than all it was told, or print to standard output.
+    """
 
     DIE = "die"
     UNAVAILABLE = "unavailable"
     RAISE = "raise"
     HANG = "hang"
     STOP = "stop"
+    STALL = "stall"
+    PRINT = "print"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Fault:
     act: Act = Act.DIE
     times: int = 1
     shard: str = ""
+    seconds: float = 0.0
 
 
 class Fired(msgspec.Struct, frozen=True):
@@ -258,12 +265,22 @@ def _act(fault: Fault) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     if fault.act is Act.HANG:
         threading.Event().wait()
+    if fault.act is Act.STALL:
+        time.sleep(fault.seconds)
+    if fault.act is Act.PRINT:
+        _print()
 
 
 def _die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     while True:
         signal.pause()
+
+
+def _print() -> None:
+    """As a library does that has something to say, in Python and below it."""
+    print("printed by a library", flush=True)  # noqa: T201 - that is the fault
+    os.write(1, b"printed below Python\n")
 
 
 def _open(path: Path) -> int:

@@ -218,6 +218,23 @@ def _bug(arena: Arena) -> None:
     assert run.exits == [EXIT_FAILED] * len(faults) + [0]
 
 
+@case(
+    "processes/a library prints to standard output",
+    "it reaches the log and never the KCL, whose protocol goes on",
+    quick=True,
+)
+def _printed(arena: Arena) -> None:
+    ports = (Port.START, Port.OBSERVE, Port.FRAUD, Port.DECIDE, Port.CHECKPOINT)
+    faults = [Fault(port, 2 if port is Port.FRAUD else 1, act=Act.PRINT) for port in ports]
+    run = arena.shard(faults=faults)
+    run.largest = 30
+    run.work()
+    _assert_all_fired(arena, len(faults))
+    assert run.exits == [0]
+    said = run.log.read_text()
+    assert said.count("printed by a library") == said.count("printed below Python") == len(faults)
+
+
 @case("processes/SIGTERM in the middle of a delivery", "only the KCL ends a worker: nothing stops")
 def _terminated(arena: Arena) -> None:
     run = arena.shard(Mix(transactions=240), faults=[Fault(Port.DECIDE, 2, act=Act.STOP)])

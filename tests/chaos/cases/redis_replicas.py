@@ -14,6 +14,7 @@ from consumer.adapters.kinesis import EXIT_UNAVAILABLE
 from consumer.adapters.redis.connection import command
 from consumer.adapters.redis.documents import ALERTS
 from consumer.local.redis_server import RedisServer
+from consumer.model import Position
 from tests.chaos.arena import Arena
 from tests.chaos.faults import Act, Fault, Port
 from tests.chaos.proxy import RedisProxy
@@ -98,6 +99,16 @@ def _in_deliveries(arena: Arena, *faults: Fault, mix: Mix = _MIX, replicas: int 
 _THIRD = Fault(Port.PROCESS, 3, act=Act.STOP)
 
 
+def _assert_none_since(run: ShardRun, before: Position | None) -> None:
+    """
+    No checkpoint followed the one that stood when the replica was cut, *before*.
+
+    A worker that waits has written what the replica lacks, and none may pass that.
+    """
+    now = run.lease.checkpoint
+    assert now == before, f"the checkpoint went from {before} to {now} without the replica"
+
+
 @case(
     "redis/the replica falls behind, and catches up",
     "no checkpoint is sent while the replica lacks what was written",
@@ -108,11 +119,11 @@ def _behind(arena: Arena) -> None:
     with working(run):
         with stopped(arena):
             _cut_in_step(pair)
+            before = run.lease.checkpoint
+        await_that(lambda: waits(run, "replicas have what was written") >= 4, "the worker waits")
+        _assert_none_since(run, before)
+        for _ in range(waits(run)):
             arena.count.note()
-        await_that(lambda: waits(run, "replicas have what was written") >= 2, "the worker waits")
-        before = run.lease.checkpoint
-        await_that(lambda: waits(run) >= 4, "the worker waits on")
-        assert run.lease.checkpoint == before, "a checkpoint came without the replica"
         replicate(pair.copied, pair.primary)
     assert run.exits == [0]
 
@@ -127,7 +138,9 @@ def _lost_with_wait(arena: Arena) -> None:
     with working(run):
         with stopped(arena):
             _cut_in_step(pair)
+            before = run.lease.checkpoint
         await_that(lambda: waits(run, "replicas have what was written"), "the worker waits")
+        _assert_none_since(run, before)
         arena.decided_again = pair.fail_over(arena)
         assert arena.decided_again, "nothing was lost"
     assert run.exits == [EXIT_UNAVAILABLE, 0]
