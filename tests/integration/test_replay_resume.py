@@ -11,9 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from consumer.adapters.redis.connection import connect
 from consumer.features.specification import parse_plan
 from consumer.local.part import Part
 from consumer.local.ports import listen
+from consumer.local.redis_server import RedisServer
 from tests.e2e.worker_process import write_models
 from tests.replaying import FEATURES, Replayer, eventually, generate, read_state, write_history
 
@@ -61,13 +63,14 @@ def await_beyond(reached: int, state: Path, process: "subprocess.Popen[bytes]") 
     eventually(is_there, "a saved state beyond the last one")
 
 
-def kill_and_resume(replayer: Replayer, words: tuple[str | Path, ...], seed: int) -> int:
-    """Kill the replay of *words* at three random moments, then let it end; how often it resumed."""
+def kill_and_resume(
+    replayer: Replayer, words: tuple[str | Path, ...], state: Path, seed: int, times: int = 3
+) -> int:
+    """Kill the replay of *words* at random moments, then let it end; how far it was saved."""
     chance = random.Random(seed)
-    state = replayer.folder / f"{words[3]}.replay" / "state.json"
     resume: tuple[str, ...] = ()
     reached = 0
-    for _ in range(3):
+    for _ in range(times):
         process = replayer.start(*words, *PACE, *resume)
         await_beyond(reached, state, process)
         # Now in the middle of a chunk, now of a save.
@@ -87,9 +90,9 @@ def test_a_data_set_of_a_killed_replay_has_the_bytes_of_one_that_was_not(
 ) -> None:
     history = replayer.folder / "history.ndjson"
     whole = replayer.run(history, "--to", "dataset", "whole.parquet", "--scratch")
-    reached = kill_and_resume(
-        replayer, (history, "--to", "dataset", "killed.parquet", "--scratch"), seed=3
-    )
+    words = (history, "--to", "dataset", "killed.parquet", "--scratch")
+    state = replayer.folder / "killed.parquet.replay" / "state.json"
+    reached = kill_and_resume(replayer, words, state, seed=3)
     assert 0 < reached < whole["events"]
     expected = (replayer.folder / "whole.parquet").read_bytes()
     assert (replayer.folder / "killed.parquet").read_bytes() == expected
@@ -110,9 +113,9 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
     whole = replayer.run(history, "--to", "engine", "whole.parquet", "--scratch")
     assert whole["counts"]["decided"] == TRANSACTIONS
     assert "degraded" not in whole["counts"]
-    reached = kill_and_resume(
-        replayer, (history, "--to", "engine", "killed.parquet", "--scratch"), seed=4
-    )
+    words = (history, "--to", "engine", "killed.parquet", "--scratch")
+    state = replayer.folder / "killed.parquet.replay" / "state.json"
+    reached = kill_and_resume(replayer, words, state, seed=4)
     assert 0 < reached < whole["events"]
     expected = (replayer.folder / "whole.parquet").read_bytes()
     assert (replayer.folder / "killed.parquet").read_bytes() == expected
@@ -120,6 +123,26 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
     assert len(set(columns.column("anomaly_score").to_pylist())) > TRANSACTIONS / 2
     latency = pq.read_table(replayer.folder / "whole.latency.parquet")
     assert sum(latency.column("rows").to_pylist()) == TRANSACTIONS
+
+
+def test_a_backfill_that_was_killed_leaves_the_entity_state_of_one_that_was_not(
+    replayer: Replayer,
+) -> None:
+    history = replayer.folder / "history.ndjson"
+    with RedisServer(modules=False, directory=replayer.folder / "redis") as server:
+        replayer.variables = {"FRAUDSTREAM_REDIS__URL": server.url}
+        client = connect(server.url, connect_timeout_s=2, timeout_s=10)
+        replayer.run(history, "--to", "features")
+        expected = {key: client.dump(key) for key in client.scan_iter("f:*", count=1_000)}
+        client.flushall()
+        state = replayer.folder / "killed.json"
+        words = (history, "--to", "features", "--state", state.name)
+        reached = kill_and_resume(replayer, words, state, seed=5, times=2)
+        assert reached > 0
+        found = {key: client.dump(key) for key in client.scan_iter("f:*", count=1_000)}
+        client.close()
+    assert found == expected
+    assert len(found) > 40
 
 
 def test_a_signal_ends_a_replay_at_a_place_from_which_it_goes_on(replayer: Replayer) -> None:
