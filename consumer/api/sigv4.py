@@ -10,14 +10,22 @@ where every header that says who, when and what is under the signature.
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import product
-from posixpath import normpath
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+
+from consumer.api.canonical_request import (
+    Request,
+    canonical_requests,
+    decode_name,
+    gather_headers,
+    split_query,
+    to_bytes,
+)
+
+__all__ = ["Claim", "Flaw", "Forged", "Lookup", "Request", "Secret", "Verifier", "signing_key"]
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TOLERANCE_S: Final = 300
@@ -32,11 +40,16 @@ _AUTHORIZATION: Final = re.compile(
     r"Signature=(?P<signature>[0-9a-f]{64})",
     re.ASCII,
 )
+_METHOD: Final = re.compile(r"[A-Z]{1,16}", re.ASCII)
 _DATE: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
-_SPACES: Final = re.compile(r"[ \t]+")
-_UNRESERVED: Final = "-_.~"
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HASH_HEADER: Final = "x-amz-content-sha256"
 _TOKEN_HEADER: Final = "x-amz-security-token"  # noqa: S105 - the name of a header
+_ONCE: Final = ("host", "x-amz-date", _HASH_HEADER, _TOKEN_HEADER)
+# CloudFront adds it to each request that it passes on; nothing here reads it.
+_ADDED_ON_THE_WAY: Final = frozenset({"x-amz-cf-id"})
+# Says what the bytes of the body are, of which only the bytes are under the signature.
+_CODING_HEADER: Final = "content-encoding"
 
 
 class Flaw(StrEnum):
@@ -46,34 +59,27 @@ class Flaw(StrEnum):
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
     WRONG_SCOPE = "wrong_scope"
+    WRONG_HOST = "wrong_host"
     TOO_OLD = "outside_time_window"
     PAYLOAD = "payload"
     UNKNOWN_KEY = "unknown_key_or_signature"
+    GATEWAY = "gateway"
+    SESSION = "session"
+    CROSS_SITE = "cross_site"
 
 
 class Forged(Exception):
-    """A request whose signature does not hold; the text may be told to its sender."""
+    """
+    A request that does not prove who sent it; the text may be told to its sender.
 
-    def __init__(self, flaw: Flaw, detail: str) -> None:
+    ``key_id`` is what it says of itself, proved by nothing.
+    """
+
+    def __init__(self, flaw: Flaw, detail: str, key_id: str | None = None) -> None:
         super().__init__(detail)
         self.flaw = flaw
         self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """
-    A request as it came over the wire.
-
-    ``path`` and ``query`` (without the question mark) are percent-encoded as they were
-    sent; ``headers`` are pairs of lower-case name and value, in their order.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
+        self.key_id = key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ class Secret:
 
     secret_key: str
     token: str | None = None
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
 
 
 Lookup = Callable[[str], Secret | None]
@@ -92,8 +101,8 @@ _NOBODY: Final = Secret("nobody")
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
-    """What the Authorization header says."""
+class Claim:
+    """What the head of a request says about its signature, complete and in time."""
 
     key_id: str
     date: str
@@ -101,9 +110,11 @@ class _Claim:
     service: str
     signed: tuple[str, ...]
     signature: str
+    moment: str
 
     @property
     def scope(self) -> str:
+        """What the signing key is good for."""
         return f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
 
 
@@ -111,13 +122,18 @@ class Verifier:
     """
     Verifies requests to one *service* in one *region*, with the secrets that *lookup* knows.
 
-    Keeps the signing key of each access key and day, which costs four hashes.
+    Where *hosts* are named, only requests to one of them are taken: else what was sent to
+    another installation that knows the same keys could be sent here again. Keeps the signing
+    key of each secret and day, which costs four hashes.
     """
 
-    def __init__(self, lookup: Lookup, *, region: str, service: str) -> None:
+    def __init__(
+        self, lookup: Lookup, *, region: str, service: str, hosts: Sequence[str] = ()
+    ) -> None:
         self._lookup = lookup
         self._region = region
         self._service = service
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._signing_keys: dict[tuple[str, str], bytes] = {}
 
     def verify(self, request: Request, now: datetime) -> str:
@@ -126,38 +142,56 @@ class Verifier:
 
         Raises Forged.
         """
-        claim = self._read_claim(request)
-        moment = _check_complete(request, claim)
-        self._check_scope(claim, moment, now)
-        body_hash = _check_body(request)
-        secret = self._lookup(claim.key_id)
-        signing_key = self._signing_key(claim.date, secret or _NOBODY)
-        head = f"{ALGORITHM}\n{moment}\n{claim.scope}\n"
-        matches = False
-        for canonical in canonical_requests(request, claim.signed, body_hash):
-            text = head + hashlib.sha256(canonical.encode()).hexdigest()
-            signature = hmac.new(signing_key, text.encode(), hashlib.sha256).hexdigest()
-            matches |= hmac.compare_digest(signature, claim.signature)
-        token = _single(request, _TOKEN_HEADER) or ""
-        known = secret is not None and hmac.compare_digest(
-            token.encode(), (secret.token or "").encode()
-        )
-        if not (matches and known):
-            detail = "the access key is not known, or it did not sign this request"
-            raise Forged(Flaw.UNKNOWN_KEY, detail)
+        claim = self.check_head(request, now)
+        try:
+            body_hash = _check_body(request)
+            self._check_signature(request, claim, body_hash)
+        except Forged as error:
+            error.key_id = claim.key_id
+            raise
         return claim.key_id
 
-    def _read_claim(self, request: Request) -> _Claim:
-        told = [value for name, value in request.headers if name == "authorization"]
-        in_query = [name for name in _query_names(request.query) if name.startswith("x-amz-")]
-        if in_query:
-            detail = f"the query parameter {in_query[0]}: sign in the Authorization header"
-            raise Forged(Flaw.MALFORMED, detail)
+    def check_head(self, request: Request, now: datetime) -> Claim:
+        """
+        Look at all but the body and the signature, which is all that needs no secret.
+
+        So a request without a chance is refused before its body is read. Raises Forged.
+        """
+        _check_characters(request)
+        headers = gather_headers(request)
+        _check_query(request.query)
+        claim = self._read_claim(headers)
+        try:
+            _check_complete(headers, claim)
+            self._check_scope(claim, headers["host"][0], now)
+        except Forged as error:
+            error.key_id = claim.key_id
+            raise
+        return claim
+
+    def _check_signature(self, request: Request, claim: Claim, body_hash: str) -> None:
+        secret = self._lookup(claim.key_id)
+        signing_key = self._signing_key(claim.date, secret or _NOBODY)
+        head = f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n"
+        matches = False
+        for canonical in canonical_requests(request, claim.signed, body_hash):
+            text = head + hashlib.sha256(to_bytes(canonical)).hexdigest()
+            signature = hmac.new(signing_key, text.encode(), hashlib.sha256).hexdigest()
+            matches |= hmac.compare_digest(signature, claim.signature)
+        token = next((value for name, value in request.headers if name == _TOKEN_HEADER), "")
+        expected = ((secret or _NOBODY).token or "").encode()
+        known = hmac.compare_digest(to_bytes(token.strip(" \t")), expected)
+        if not (matches and known and secret is not None):
+            detail = "the access key is not known, or it did not sign this request"
+            raise Forged(Flaw.UNKNOWN_KEY, detail)
+
+    def _read_claim(self, headers: Mapping[str, Sequence[str]]) -> Claim:
+        told = headers.get("authorization", ())
         if not told:
             raise Forged(Flaw.UNSIGNED, f"no Authorization header: expected {ALGORITHM}")
         if len(told) > 1:
             raise Forged(Flaw.MALFORMED, "several Authorization headers: expected one")
-        found = _AUTHORIZATION.fullmatch(told[0].strip())
+        found = _AUTHORIZATION.fullmatch(told[0])
         if found is None:
             expected = (
                 f"{ALGORITHM} Credential=<key>/<date>/{self._region}/{self._service}/aws4_request, "
@@ -167,32 +201,38 @@ class Verifier:
         signed = tuple(found["headers"].split(";"))
         if list(signed) != sorted(set(signed)):
             raise Forged(Flaw.MALFORMED, "SignedHeaders: expected different names, sorted")
-        return _Claim(
+        moment = next(iter(headers.get("x-amz-date", ())), "")
+        return Claim(
             found["key"],
             found["date"],
             found["region"],
             found["service"],
             signed,
             found["signature"],
+            moment,
         )
 
-    def _check_scope(self, claim: _Claim, moment: str, now: datetime) -> None:
+    def _check_scope(self, claim: Claim, host: str, now: datetime) -> None:
         if (claim.region, claim.service) != (self._region, self._service):
             detail = (
                 f"signed for {claim.service} in {claim.region}: expected {self._service} in "
                 f"{self._region}"
             )
             raise Forged(Flaw.WRONG_SCOPE, detail)
-        if not moment.startswith(claim.date):
+        if self._hosts and host.lower() not in self._hosts:
+            expected = " or ".join(sorted(self._hosts))
+            raise Forged(Flaw.WRONG_HOST, f"signed for another host: expected {expected}")
+        if not claim.moment.startswith(claim.date):
             raise Forged(Flaw.WRONG_SCOPE, "Credential and x-amz-date are of different days")
         try:
-            signed_at = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            signed_at = datetime.strptime(claim.moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         except ValueError as error:
             raise Forged(Flaw.MALFORMED, "x-amz-date: no such time") from error
         if abs((now - signed_at).total_seconds()) > TOLERANCE_S:
+            here = now.astimezone(UTC)
             detail = (
-                f"signed at {moment}, it is {now.astimezone(UTC):%Y%m%dT%H%M%SZ} here: expected "
-                f"at most {TOLERANCE_S} s between"
+                f"signed at {claim.moment}, it is {here:%Y%m%dT%H%M%SZ} here: expected at most "
+                f"{TOLERANCE_S} s between"
             )
             raise Forged(Flaw.TOO_OLD, detail)
 
@@ -216,99 +256,55 @@ def signing_key(secret_key: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-def canonical_requests(request: Request, signed: Sequence[str], body_hash: str) -> Iterator[str]:
-    """Yield what may be signed of *request*, by the forms of its path and its query."""
-    headers = "".join(f"{name}:{_header_value(request, name)}\n" for name in signed)
-    tail = "\n".join([headers, ";".join(signed), body_hash])
-    for path, query in product(canonical_paths(request.path), canonical_queries(request.query)):
-        yield f"{request.method}\n{path}\n{query}\n{tail}"
+def _check_characters(request: Request) -> None:
+    """Refuse what could be taken for the end of a line of the text that is signed."""
+    if not _METHOD.fullmatch(request.method):
+        raise Forged(Flaw.MALFORMED, "the method: expected capital letters")
+    if _CONTROLS.search(request.path) or _CONTROLS.search(request.query):
+        raise Forged(Flaw.MALFORMED, "the path: expected no control characters")
+    for name, value in request.headers:
+        if _CONTROLS.search(value):
+            detail = f"the header {_shorten(name)}: expected one line without control characters"
+            raise Forged(Flaw.MALFORMED, detail)
 
 
-def canonical_paths(path: str) -> tuple[str, ...]:
-    """
-    The forms in which clients sign *path*, as it was sent.
-
-    Normalised and encoded once more, as the rules for all services but S3 say; the same of the
-    decoded path, as clients do that are given a path they did not encode; or as it is, as curl
-    does. Each follows from *path* alone, so none lets one path be signed and another be served.
-    """
-    decoded = unquote_to_bytes(path)
-    forms = (
-        quote(_normalise(path), safe="/" + _UNRESERVED),
-        quote(_normalise_bytes(decoded), safe="/" + _UNRESERVED),
-        path or "/",
-    )
-    return tuple(dict.fromkeys(forms))
+def _check_query(query: str) -> None:
+    """Refuse signatures in the query, beside one in the header or alone."""
+    for name, _ in split_query(query):
+        if decode_name(name).lower().startswith("x-amz-"):
+            detail = "a query parameter X-Amz-…: sign in the Authorization header"
+            raise Forged(Flaw.MALFORMED, detail)
 
 
-def _normalise(path: str) -> str:
-    return _normalise_bytes(path.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
-
-
-def _normalise_bytes(path: bytes) -> bytes:
-    """Without ``.``, ``..`` and doubled slashes; a slash at the end stays."""
-    shortened = b"/" + normpath(path).lstrip(b"/") if path else b"/"
-    return shortened + b"/" if path.endswith(b"/") and shortened != b"/" else shortened
-
-
-def canonical_queries(query: str) -> tuple[str, ...]:
-    """The forms in which clients sign *query*: sorted, and encoded anew or as it was sent."""
-    pairs = [part.partition("=")[::2] for part in query.split("&") if part]
-    encoded = sorted((_encode(name), _encode(value)) for name, value in pairs)
-    forms = (
-        "&".join(f"{name}={value}" for name, value in each) for each in (encoded, sorted(pairs))
-    )
-    return tuple(dict.fromkeys(forms))
-
-
-def _encode(text: str) -> str:
-    """Encode anew whatever way *text* is encoded; a plus is a plus."""
-    return quote(unquote_to_bytes(text), safe=_UNRESERVED)
-
-
-def _query_names(query: str) -> list[str]:
-    parts = [part.partition("=")[0] for part in query.split("&")]
-    return [unquote_to_bytes(name).decode("utf-8", "replace").lower() for name in parts]
-
-
-def _header_value(request: Request, name: str) -> str:
-    """All values of *name* in their order, spaces within and around them made one or none."""
-    values = [_SPACES.sub(" ", value.strip()) for known, value in request.headers if known == name]
-    return ",".join(values)
-
-
-def _single(request: Request, name: str) -> str | None:
-    """The value of a header that may occur once. Raises Forged."""
-    values = [value.strip() for known, value in request.headers if known == name]
-    if len(values) > 1:
-        raise Forged(Flaw.MALFORMED, f"several {name} headers: expected one")
-    return values[0] if values else None
-
-
-def _check_complete(request: Request, claim: _Claim) -> str:
-    """See that all that matters is under the signature; return when it was signed."""
-    there = {name for name, _ in request.headers}
-    absent = sorted(set(claim.signed) - there)
+def _check_complete(headers: Mapping[str, Sequence[str]], claim: Claim) -> None:
+    """See that all that matters is there, once, and under the signature."""
+    for name in _ONCE:
+        if len(headers.get(name, ())) > 1:
+            raise Forged(Flaw.MALFORMED, f"several {name} headers: expected one")
+    absent = sorted(set(claim.signed) - headers.keys())
     if absent:
-        raise Forged(Flaw.INCOMPLETE, f"the signed header {absent[0]} is not there")
-    _single(request, "host")
-    moment = _single(request, "x-amz-date")
-    if moment is None or not _DATE.fullmatch(moment):
+        detail = f"the signed header {_shorten(absent[0])} is not there"
+        raise Forged(Flaw.INCOMPLETE, detail)
+    if not _DATE.fullmatch(claim.moment):
         raise Forged(Flaw.MALFORMED, "x-amz-date: expected a time such as 20260601T120000Z")
-    needed = {"host", *(name for name in there if name.startswith("x-amz-"))}
-    unsigned = sorted(needed - set(claim.signed))
+    needed = {name for name in headers if name.startswith("x-amz-") or name == _CODING_HEADER}
+    unsigned = sorted((needed | {"host"}) - _ADDED_ON_THE_WAY - set(claim.signed))
     if unsigned:
-        raise Forged(Flaw.INCOMPLETE, f"the header {unsigned[0]} is not among SignedHeaders")
-    return moment
+        detail = f"the header {_shorten(unsigned[0])} is not among SignedHeaders"
+        raise Forged(Flaw.INCOMPLETE, detail)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:64]}…"  # noqa: PLR2004 - what fits in a line
 
 
 def _check_body(request: Request) -> str:
     """Return the hash of the body, which a header that tells it must repeat."""
-    told = _single(request, _HASH_HEADER)
+    told = next((value for name, value in request.headers if name == _HASH_HEADER), None)
     found = hashlib.sha256(request.body).hexdigest()
-    if told is None or hmac.compare_digest(told.encode(), found.encode()):
+    if told is None or hmac.compare_digest(to_bytes(told.strip(" \t")), found.encode()):
         return found
-    if not re.fullmatch(r"[0-9a-f]{64}", told, re.ASCII):
+    if not re.fullmatch(r"[0-9a-f]{64}", told.strip(" \t"), re.ASCII):
         detail = f"{_HASH_HEADER}: expected the SHA-256 of the whole body in hex digits"
         raise Forged(Flaw.PAYLOAD, detail)
     raise Forged(Flaw.PAYLOAD, f"the body does not have the hash in {_HASH_HEADER}")
