@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
@@ -25,15 +24,6 @@ _STATUS = (Applied.READ, Applied.APPLIED, Applied.REPEATED, Applied.LATE)
 _SCANS, _SCANNED = 20, 500
 # How a server of a cluster refuses what need_whole_slot in state.lua asks, by its version.
 _MOVING = ("access a non local key", "during rehashing of the slot")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One function call: which function on which key with which packed argument."""
-
-    function: str
-    key: str
-    argument: bytes
 
 
 class RedisFeatureStore:
@@ -164,7 +154,7 @@ class RedisFeatureStore:
         if not self._registry.attending:
             self._attend()
         handlers = self._library.handlers
-        calls: list[_Call] = []
+        calls: list[Call] = []
         # Of each step where its answers begin, and for an Observe which keys it has.
         places = []
         for step in steps:
@@ -249,13 +239,13 @@ class RedisFeatureStore:
             with translated():
                 self._send(calls)
 
-    def _label_calls(self, effect: LabelEffect) -> Iterator[_Call]:
+    def _label_calls(self, effect: LabelEffect) -> Iterator[Call]:
         for handler in self._library.handlers:
             key = effect.keys.get(handler.key)
             if handler.label is not None and key:
-                yield _Call(handler.label, _state_key(handler.entity, key), label_argument(effect))
+                yield _call(handler.label, _state_key(handler.entity, key), label_argument(effect))
 
-    def _calls(self, requests: Sequence[Observe], keys: Sequence[str | None]) -> list[_Call]:
+    def _calls(self, requests: Sequence[Observe], keys: Sequence[str | None]) -> list[Call]:
         """Return the calls of every entity that a request names, in order."""
         handlers: tuple[Handler, ...] = self._library.handlers
         remaining = iter(keys)
@@ -273,19 +263,19 @@ class RedisFeatureStore:
                 key = next(remaining)
                 if key is not None:
                     state, tail = _state_key(handler.entity, key), tails.of(handler.carried)
-                    calls.append(_Call(handler.observe, state, argument + tail))
+                    calls.append(_call(handler.observe, state, argument + tail))
         return calls
 
     def _read(self, index: int, key: str, time_s: int) -> Mapping[str, float]:
         handler = self._library.handlers[index]
         tail = Tails(None).of(handler.carried)
         argument = event_argument(NO_ID, time_s, 0, applies=False) + tail
-        call = _Call(handler.observe, _state_key(handler.entity, key), argument)
+        call = _call(handler.observe, _state_key(handler.entity, key), argument)
         with translated():
             (answer,) = self._send([call])
         return self._plan.entity_values(index, self._unpack(index, answer)[1])
 
-    def _send(self, calls: Sequence[_Call]) -> list[Any]:
+    def _send(self, calls: Sequence[Call]) -> list[Any]:
         """
         Send every call in one pipeline; once more those that found no function.
 
@@ -307,11 +297,8 @@ class RedisFeatureStore:
             self._attend()
         return checked
 
-    def _round_trip(self, calls: Sequence[_Call], beat: Call | None = None) -> list[Any]:
-        words = [
-            Call(each.key, ("FCALL", each.function, 1, each.key, each.argument)) for each in calls
-        ]
-        return self._servers.call([*words, beat] if beat is not None else words)
+    def _round_trip(self, calls: Sequence[Call], beat: Call | None = None) -> list[Any]:
+        return self._servers.call([*calls, beat] if beat is not None else calls)
 
     def _look(self) -> None:
         """Learn what a store that only reads needs to know."""
@@ -353,6 +340,11 @@ class RedisFeatureStore:
             return _STATUS[answer[0]], ()
         status, *values = self._formats[index].unpack(answer)
         return _STATUS[status], tuple(values)
+
+
+def _call(function: str, key: str, argument: bytes) -> Call:
+    """A function call with the one key that it reads and writes, and its packed argument."""
+    return Call(key, ("FCALL", function, 1, key, argument))
 
 
 def _state_key(entity: str, key: str) -> str:
