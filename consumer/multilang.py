@@ -20,9 +20,6 @@ from consumer.settings import Settings
 _MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _SCRIPT = "worker.sh"
 _SHORTEST_LOOK_MS = 1_000
-# ISO 8601. The SDK makes nine attempts at a throttled call by itself, 52 s long, and waits
-# 60 s for an answer: as long as it does, a worker that checkpoints cannot say what it waits for.
-_DYNAMODB_TIMEOUT = "PT5S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,13 @@ def build_properties(settings: Settings) -> dict[str, str]:
         "shutdownGraceMillis": str(kcl.shutdown_grace_ms),
         # Unset, a hung worker would stall its shard for ever while the lease is renewed.
         "timeoutInSeconds": str(kcl.child_timeout_s),
-        # Of the client in MultiLangDaemonConfiguration, by way of its builder.
-        "dynamoDbClient.overrideConfiguration.apiCallTimeout": _DYNAMODB_TIMEOUT,
+        # Of the client in MultiLangDaemonConfiguration, by way of its builder. The SDK would try
+        # a throttled call nine times, 52 s long, and wait a minute for an answer. The KCL cannot
+        # renew a lease while it stores its checkpoint, so the lease would be lost, and the worker
+        # could not say meanwhile what it waits for. Renewals come three times in a failover time.
+        "dynamoDbClient.overrideConfiguration.apiCallTimeout": (
+            f"PT{kcl.failover_time_ms / 2_000:g}S"
+        ),
         "metricsLevel": kcl.cloudwatch_metrics,
         # A sleep after each look at the stream's shards, 60 s by default, which a
         # first start on an empty lease table would sit through.

@@ -213,8 +213,7 @@ def open_session(lab: Lab, folder: Path, seed: int, **settings: str) -> Iterator
         # So that leases and checkpoints can be refused; Kinesis needs HTTP/2 and moto itself.
         "KCL__DYNAMODB_ENDPOINT_URL": lab.gateway.url,
         "WORKER__PROGRESS_LIMIT_S": "8",
-        # Two calls of DynamoDB, each of which the SDK gives up after five seconds, and one more.
-        "REDIS__OUTAGE_LIMIT_S": "15",
+        "REDIS__OUTAGE_LIMIT_S": "10",
         "SUPERVISOR__HOST": "127.0.0.1",
         "SUPERVISOR__PORT": "0",
         "SUPERVISOR__RUN_DIR": str(folder / "run"),

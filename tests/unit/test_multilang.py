@@ -25,8 +25,6 @@ def test_what_the_kcl_would_choose_badly_is_always_written() -> None:
     assert properties["timeoutInSeconds"] == "300"
     assert properties["shutdownGraceMillis"] == "20000"
     assert properties["AwsCredentialsProvider"] == "DefaultCredentialsProvider"
-    # Of a client whose own repetitions take 52 s (tried on the KCL's jars).
-    assert properties["dynamoDbClient.overrideConfiguration.apiCallTimeout"] == "PT5S"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +38,14 @@ def test_leases_that_nobody_renews_are_looked_for_twice_in_a_failover_time(
     assert properties["leaseAssignmentIntervalMillis"] == str(look_ms)
     # Evened out once in six failover times, as without the one above.
     assert int(properties["varianceBalancingFrequency"]) * 5_000 == 6 * 10_000
+
+
+@pytest.mark.parametrize(("failover_ms", "timeout"), [(10_000, "PT5S"), (2_000, "PT1S")])
+def test_a_call_of_dynamodb_ends_before_the_lease_that_it_holds_up_does(
+    failover_ms: int, timeout: str
+) -> None:
+    properties = build_properties(_settings(kcl={"failover_time_ms": failover_ms}))
+    assert properties["dynamoDbClient.overrideConfiguration.apiCallTimeout"] == timeout
 
 
 def test_polling_properties_are_left_out_of_fan_out() -> None:

@@ -8,7 +8,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from consumer.autopsy import WORKER_LEFT
+from consumer.heartbeat import read_heartbeats
 from consumer.model import Position
+from consumer.stages import WAITING
+from consumer.supervisor import EXIT_CUT_SHORT
 from tests.chaos.faults import Fault, Port, When
 from tests.chaos.gateway import Fails, HttpFault
 from tests.chaos.kcl import HASH_KEYS, SHARDS, ChaosDaemon, KclArena, kcl_case
@@ -273,28 +277,71 @@ def _assert_kept_out(arena: KclArena) -> None:
             assert secret not in text, f"{place} shows {secret.decode()}"
 
 
+def _waits_for_dynamodb(arena: KclArena) -> bool:
+    """Whether a worker says in its heartbeat that it waits for DynamoDB, as ``/readyz`` shows."""
+    states = read_heartbeats(arena.session.folder / "run")
+    return any(state.stage == f"{WAITING}dynamodb" for state in states)
+
+
 @kcl_case(
     "kcl/checkpoints that DynamoDB throttles",
-    "the worker waits and goes on; each is stored in the end, and nothing is done twice",
+    "the workers wait in place and say so; each checkpoint is stored, and nobody is restarted",
 )
 def _throttled_checkpoints(arena: KclArena) -> None:
-    # The SDK tries nine times by itself, which takes most of a minute.
-    arena.session.lab.gateway.fail(_throttled(20))
+    workers, logged = set(arena.daemon.workers()), len(arena.daemon.events())
+    # The SDK tries two or three times before a worker hears of it.
+    arena.session.lab.gateway.fail(_throttled(8))
     arena.send(_MIX)
+    eventually(lambda: _waits_for_dynamodb(arena), "a worker that waits for DynamoDB")
     arena.await_worked()
-    assert len(arena.injected()) == 20
+    assert len(arena.injected()) == 8
+    told = arena.daemon.events()[logged:]
+    assert any(event.get("dependency") == "dynamodb" for event in told)
+    assert not [event for event in told if event["event"] == "restarting the KCL"]
+    assert set(arena.daemon.workers()) == workers
+    _, metrics = arena.daemon.get("/metrics")
+    assert b'fraudstream_dependency_errors_total{cause="unavailable",dependency="dynamodb"}' in (
+        metrics
+    )
+
+
+@kcl_case(
+    "kcl/checkpoints that DynamoDB throttles for longer than a worker waits",
+    "the worker leaves by itself, before any watchdog; what it had done comes again and is known",
+)
+def _throttled_for_long(arena: KclArena) -> None:
+    logged = len(arena.daemon.events())
+    arena.session.lab.gateway.fail(_throttled(1_000))
+    arena.send(_MIX)
+
+    def endings() -> list[dict[str, object]]:
+        told = arena.daemon.events()[logged:]
+        return [event for event in told if event["event"] == "restarting the KCL"]
+
+    eventually(endings, "a worker that leaves", 120.0)
+    arena.session.lab.gateway.end()
+    arena.await_worked()
+    (ending,) = endings()
+    assert ending["cause"] == WORKER_LEFT, ending
+    assert str(ending["how"]).startswith("dynamodb: checkpoint refused"), ending
 
 
 @kcl_case(
     "kcl/checkpoints that DynamoDB throttles at shutdown",
-    "it leaves in time; what was not checkpointed comes again and is known",
+    "each worker gives up in time, by itself, and says why; what it had done comes again",
 )
 def _throttled_shutdown(arena: KclArena) -> None:
     arena.slow_endpoints(0.15)
     arena.send(_MIX)
     arena.await_decided(20)
+    logged = len(arena.daemon.events())
     arena.session.lab.gateway.fail(_throttled(1_000))
-    arena.daemon.stop(90)
+    assert arena.daemon.stop(90) == EXIT_CUT_SHORT
     assert arena.injected()
+    told = arena.daemon.events()[logged:]
+    reasons = [str(each["reason"]) for each in told if each["event"] == "cut off while draining"]
+    assert reasons
+    assert all(reason.startswith("dynamodb: checkpoint refused") for reason in reasons), reasons
+    assert not [event for event in told if str(event["event"]).startswith("stopped before")]
     arena.session.lab.gateway.end()
     arena.daemon.start()
