@@ -18,14 +18,22 @@ from urllib.parse import urlsplit
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date"})
 _TIMEOUT_S = 60.0
+_DROP_S = 0.05
 
 
 class Fails(StrEnum):
-    """Answered ``status`` unasked; applied, no answer; applied, answered ``seconds`` later."""
+    """
+    Answered ``status`` unasked; applied, no answer; applied, answered ``seconds`` later.
+
+    Or applied and answered in drops, faster than any timeout between two bytes and without an
+    end: the content of the answer, or its head already.
+    """
 
     REFUSED = "refused"
     ANSWER_LOST = "answer_lost"
     DELAYED = "delayed"
+    DRIPPED = "dripped"
+    HEAD_DRIPPED = "head_dripped"
 
 
 @dataclass(slots=True)
@@ -105,6 +113,7 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._server.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -126,6 +135,7 @@ class _Server(ThreadingHTTPServer):
         self.take = take
         self.aws = aws
         self.firehose = firehose
+        self.released = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A worker that is killed hangs up."""
@@ -169,6 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.how is Fails.DELAYED:
             # What was asked for is done; only its answer is late.
             time.sleep(fault.seconds)
+        if fault is not None and fault.how in (Fails.DRIPPED, Fails.HEAD_DRIPPED):
+            self._drip(fault.how)
+            return
         if fault is not None and fault.how is Fails.ANSWER_LOST:
             self.close_connection = True
             return
@@ -188,6 +201,21 @@ class _Handler(BaseHTTPRequestHandler):
         connection.request(self.command, self.path, body=body, headers=headers)
         answer = connection.getresponse()
         return answer, answer.read()
+
+    def _drip(self, how: Fails) -> None:
+        """Until the client hangs up."""
+        self.close_connection = True
+        self.send_response(200)
+        if how is Fails.DRIPPED:
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+        else:
+            self.flush_headers()
+            self.wfile.write(b"X-Slow: ")
+        with suppress(OSError):
+            while not self.server.released.wait(_DROP_S):
+                self.wfile.write(b" ")
+                self.wfile.flush()
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(status)

@@ -26,6 +26,7 @@ from tests.multilang import MultilangDriver
 LEASE_LOST = "ShutdownException"
 THROTTLED = "ThrottlingException"
 _RESTARTS = 25
+_REST_S = 0.2
 
 
 class Watch(Protocol):
@@ -241,6 +242,14 @@ class Owner:
             self.taken_up.set()
             self._done.set()
         return not self.died
+
+    def rest(self) -> None:
+        """Deliver nothing, as the KCL does several times a second where nothing comes."""
+        try:
+            self._deliver(())
+        except EOFError:
+            self.died = True
+        time.sleep(_REST_S)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, counted as an injection."""

@@ -5,6 +5,7 @@ What a sink did not acknowledge is never checkpointed. Short trouble is waited o
 trouble ends the worker without a checkpoint, and the next one goes on where it stopped.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,53 @@ def _too_late(arena: Arena) -> None:
     arena.lab.gateway.fail(HttpFault(_PUT_ROWS, Fails.DELAYED, nth=2, times=2, seconds=1.2))
     _work_through(arena, settings={"FIREHOSE__TIMEOUT_S": "0.4"})
     assert _repeats(arena)
+
+
+@case(
+    "sinks/Firehose takes rows and its answers drip",
+    "a drip counts as no answer once the timeout is over: the rows go out again, the worker stays",
+)
+def _dripped(arena: Arena) -> None:
+    dripped = HttpFault(_PUT_ROWS, Fails.DRIPPED, nth=2, times=3)
+    arena.lab.gateway.fail(dripped)
+    run = _work_through(arena, settings={"FIREHOSE__TIMEOUT_S": "0.5"})
+    assert _repeats(arena)
+    assert _causes(run, "firehose failed") == {"timeout"}
+
+
+def _causes(run: ShardRun, event: str) -> set[str]:
+    return {str(each["cause"]) for each in read_log(run) if each["event"] == event}
+
+
+@case(
+    "sinks/calls of Firehose hang while nothing comes",
+    "on a quiet shard the worker waits and says so, then leaves with 75; the next sends the rows",
+)
+def _hang_without_traffic(arena: Arena) -> None:
+    run = arena.shard(Mix(transactions=20))
+    run.smallest = run.largest = 10
+    run.configure(
+        {
+            "WORKER__PROGRESS_LIMIT_S": "4",
+            "REDIS__OUTAGE_LIMIT_S": "6",
+            "FIREHOSE__TIMEOUT_S": "0.5",
+        }
+    )
+    # The head of an answer is not timed as a whole: this is a call that nothing ends.
+    arena.lab.gateway.fail(HttpFault(_PUT_ROWS, Fails.HEAD_DRIPPED, times=_EVER))
+    with run.owner() as owner:
+        owner.run(drain=False)
+        ends_s = time.monotonic() + 60
+        while not owner.died and time.monotonic() < ends_s:
+            owner.rest()
+    assert run.exits == [EXIT_UNAVAILABLE], run.exits
+    waits = [event for event in read_log(run) if event.get("dependency") == "firehose"]
+    assert any("rows are not acknowledged" in str(event["error"]) for event in waits), waits
+    assert not run.lease.stored
+    arena.lab.gateway.end()
+    run.work()
+    assert run.exits[1:] == [0]
+    assert_no_traceback(run)
 
 
 @case("sinks/Firehose takes rows and its answer is lost", WAITED)
@@ -323,7 +371,9 @@ def _killed_while_spilling(arena: Arena) -> None:
     faults = [
         Fault(Port.PUBLISH, 2, When.AFTER),
         Fault(Port.ACKNOWLEDGE, 2, When.BEFORE),
-        Fault(Port.CHECKPOINT, 2, When.BEFORE),
+        # The first of its worker, which always comes: a second one may not, when much of what
+        # is left is acknowledged at once.
+        Fault(Port.CHECKPOINT, 1, When.BEFORE),
     ]
     run, rows = _spilling_shard(arena, faults)
     arena.lab.gateway.fail(_firehose_gone())
@@ -378,6 +428,31 @@ def _letters_time_out(arena: Arena) -> None:
     line = f"PUT /{SETTINGS.dead_letters.bucket}/{arena.name}/"
     arena.lab.gateway.fail(HttpFault(line, Fails.DELAYED, nth=3, seconds=11))
     run = _work_through(arena, _MANY_LETTERS)
+    assert "ReadTimeoutError" in run.log.read_text()
+
+
+@case(
+    "sinks/the dead letters' bucket answers in drops",
+    "a drip counts as no answer once the timeout is over; each letter is stored once",
+)
+def _letters_drip(arena: Arena) -> None:
+    line = f"PUT /{SETTINGS.dead_letters.bucket}/{arena.name}/"
+    arena.lab.gateway.fail(HttpFault(line, Fails.DRIPPED, nth=3))
+    run = _work_through(arena, _MANY_LETTERS)
+    assert "ReadTimeoutError" in run.log.read_text()
+
+
+@case(
+    "sinks/the spill answers in drops",
+    "a drip counts as no answer once the timeout is over; the rows are stored, none is missing",
+)
+def _spill_drips(arena: Arena) -> None:
+    run, rows = _spilling_shard(arena)
+    run.configure({"REDIS__OUTAGE_LIMIT_S": "20"})
+    arena.lab.gateway.fail(_firehose_gone(), HttpFault(f"PUT /{_BUCKET}/", Fails.DRIPPED, nth=2))
+    run.work()
+    assert run.exits == [0]
+    assert rows.spilled()
     assert "ReadTimeoutError" in run.log.read_text()
 
 
