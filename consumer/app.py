@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
@@ -45,6 +46,7 @@ from consumer.multilang import worker_id
 from consumer.orphan import leave_with_parent
 from consumer.outside import (
     Open,
+    Outside,
     Stores,
     Surroundings,
     build_accepted_rules,
@@ -257,6 +259,32 @@ def build_parts(
     open_outside: Open = open_outside,
     registry: CollectorRegistry = REGISTRY,
 ) -> WorkerParts:
+    """Wire what a worker works with, see ``wire``."""
+    return wire(settings, heartbeat, clock, stack, open_outside, registry).parts
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What a worker works with, and who can tell what decides."""
+
+    parts: WorkerParts
+    plan: Plan
+    outside: Outside
+    judge: RuleBook
+    bands: BandsWatch
+    hashes: FeatureHashWatch
+    scorer: Scorer
+    metrics: Metrics
+
+
+def wire(
+    settings: Settings,
+    heartbeat: Heartbeat,
+    clock: Clock,
+    stack: ExitStack,
+    open_outside: Open = open_outside,
+    registry: CollectorRegistry = REGISTRY,
+) -> Wired:
     """
     Wire what a worker works with to what *open_outside* opens; *stack* closes it, last first.
 
@@ -301,7 +329,7 @@ def build_parts(
         clock=clock,
         timing=telemetry,
     )
-    return WorkerParts(
+    parts = WorkerParts(
         intake=Intake(DecodeRules.of(settings.events), settings.redis.document_ttl_s * 1000),
         flood=FloodLimit(settings.dead_letters.limit_share, settings.dead_letters.limit_window),
         engine=engine,
@@ -319,6 +347,7 @@ def build_parts(
         durability=outside.durability,
         suspects=Suspects(settings.supervisor.run_dir, settings.kcl.application_name),
     )
+    return Wired(parts, plan, outside, judge, bands, hashes, scorer, metrics)
 
 
 def objection(hashes: FeatureHashWatch, bands: BandsWatch, score: str) -> str | None:

@@ -23,10 +23,11 @@ from consumer.model import (
     Transaction,
     TransactionId,
 )
-from consumer.ports import DocumentStore, FeatureStore, Observe
+from consumer.ports import DocumentStore, FeatureRehearsal, FeatureStore, Observe
 from consumer.rules.facts import Case
 
 _Each = TypeVar("_Each")
+_JudgeCase = Callable[[Case], tuple[Decision, Ruled]]
 
 
 class PendingScores(Protocol):
@@ -54,6 +55,10 @@ class Judge(Protocol):
 
     def decide(self, case: Case) -> tuple[Decision, Ruled]:
         """Decide *case* and say what the rules found."""
+        ...
+
+    def look(self, case: Case) -> tuple[Decision, Ruled]:
+        """Decide *case* likewise and take no note of it."""
         ...
 
 
@@ -157,36 +162,32 @@ class Engine:
         with self._timing.timed("score"):
             scores = dispatched.scores.result()
         self._judge.turn()
+        return self._assess(dispatched, scores, self._judge.decide)
+
+    def rehearse(self, chunk: Sequence[Incoming], features: FeatureRehearsal) -> list[Assessment]:
+        """
+        Assess each transaction of *chunk* as if it came alone and now, and leave no trace.
+
+        *features* are those of this engine. Raises Unavailable when Redis does.
+        """
+        observations = features.rehearse(
+            [Observe(incoming.transaction, incoming.time_s) for incoming in chunk]
+        )
+        rows = [observation.values for observation in observations]
+        pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
+        dispatched = Dispatched(tuple(chunk), tuple(observations), pending)
+        return self._assess(dispatched, pending.result(), self._judge.look)
+
+    def _assess(
+        self, dispatched: Dispatched, scores: Sequence[Scores], judge: _JudgeCase
+    ) -> list[Assessment]:
         now_ms = self._clock.now_ms()
         return [
-            self._assess(incoming, observation, row, now_ms)
+            _assessment(incoming, observation, row, now_ms, judge)
             for incoming, observation, row in zip(
                 dispatched.incoming, dispatched.observations, scores, strict=True
             )
         ]
-
-    def _assess(
-        self, incoming: Incoming, observation: Observation, scores: Scores, now_ms: int
-    ) -> Assessment:
-        decision, ruled = self._judge.decide(
-            Case(
-                incoming.transaction,
-                observation.values,
-                scores,
-                incoming.time_s,
-                observation.warming,
-            )
-        )
-        return Assessment(
-            transaction=incoming.transaction,
-            origin=incoming.origin,
-            observation=observation,
-            scores=scores,
-            decision=decision,
-            decided_ms=now_ms,
-            future=incoming.future,
-            rules=ruled,
-        )
 
     def store(self, assessments: Sequence[Assessment]) -> list[Settled]:
         """
@@ -202,6 +203,30 @@ class Engine:
                 for decision in self._documents.decide(part)
             ]
         return [Settled(*each) for each in zip(assessments, stored, strict=True)]
+
+
+def _assessment(
+    incoming: Incoming, observation: Observation, scores: Scores, now_ms: int, judge: _JudgeCase
+) -> Assessment:
+    decision, ruled = judge(
+        Case(
+            incoming.transaction,
+            observation.values,
+            scores,
+            incoming.time_s,
+            observation.warming,
+        )
+    )
+    return Assessment(
+        transaction=incoming.transaction,
+        origin=incoming.origin,
+        observation=observation,
+        scores=scores,
+        decision=decision,
+        decided_ms=now_ms,
+        future=incoming.future,
+        rules=ruled,
+    )
 
 
 def _without_repeats(

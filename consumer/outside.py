@@ -50,7 +50,9 @@ from consumer.ports import (
     Durability,
     Endpoint,
     FeatureLabels,
+    FeatureRehearsal,
     FeatureStore,
+    KnownDecisions,
     Texts,
 )
 from consumer.rules.facts import build_catalogue
@@ -81,7 +83,11 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Everything that a worker writes to, or asks before it decides; ready for use."""
+    """
+    Everything that a worker writes to, or asks before it decides; ready for use.
+
+    ``rehearsal`` and ``known`` are further sides of the stores, which only REST asks.
+    """
 
     features: FeatureStore
     feature_labels: FeatureLabels
@@ -91,6 +97,8 @@ class Outside:
     dead_letters: DeadLetterStore
     sink: DecisionSink | None
     durability: Durability | None
+    rehearsal: FeatureRehearsal | None = None
+    known: KnownDecisions | None = None
 
 
 Open = Callable[[Surroundings, ExitStack], Outside]
@@ -124,6 +132,8 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
         dead_letters=stack.enter_context(closing(build_dead_letters(settings))),
         sink=build_sink(settings, around.telemetry, stack),
         durability=durability,
+        rehearsal=features,
+        known=stores.documents,
     )
 
 

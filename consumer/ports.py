@@ -19,6 +19,7 @@ from consumer.model import (
     Observation,
     StoredDecision,
     Transaction,
+    TransactionId,
 )
 
 
@@ -49,6 +50,18 @@ class FeatureStore(Protocol):
         One network round trip whatever the number of requests. Applying an id
         again changes nothing and reads what the first time would read now.
         Raises Unavailable; part of the requests may then have been applied.
+        """
+        ...
+
+
+class FeatureRehearsal(Protocol):
+    """The side of a feature store that tells what would be, and changes nothing."""
+
+    def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
+        """
+        Return the vector that each request alone would get if it were observed now.
+
+        One network round trip. Raises Unavailable.
         """
         ...
 
@@ -101,6 +114,18 @@ class DocumentStore(Protocol):
         The newest ``label_time`` stands, and of equal ones the greater id. The
         outcome is applied, repeated or superseded, or unmatched where there is no
         document. Raises Unavailable.
+        """
+        ...
+
+
+class KnownDecisions(Protocol):
+    """Decision documents, by their ids."""
+
+    def find(self, transaction_ids: Sequence[TransactionId]) -> list[bytes | None]:
+        """
+        Return the stored document of each id, None where there is none (any more).
+
+        One network round trip. Raises Unavailable.
         """
         ...
 

@@ -98,7 +98,11 @@ class _Gate:
 
     @property
     def closed(self) -> bool:
-        return self._breaker.state is BreakerState.CLOSED
+        return self.state is BreakerState.CLOSED
+
+    @property
+    def state(self) -> BreakerState:
+        return self._breaker.state
 
     def permit(self) -> Permit | None:
         with self._lock, self._telling():
@@ -242,6 +246,10 @@ class Scorer:
         return all(
             lane.gate.closed and self._objection(lane.endpoint.name) is None for lane in self._lanes
         )
+
+    def breakers(self) -> dict[str, BreakerState]:
+        """Score → the state of its endpoint's breaker, as of the newest requests."""
+        return {lane.endpoint.name: lane.gate.state for lane in self._lanes}
 
     def close(self) -> None:
         """Let requests in flight end and stop the threads."""

@@ -25,6 +25,8 @@ end
 -- no event at or after it, or all of that has left the longest window.
 local function label(e, key, argument)
   if not read then open() end
+  -- A rehearsal before may have left its own.
+  call = redis.call
   local t, time, name, more, fraud = read('<I4I6>I4I4<I1', argument, 9)
   local s = call('GET', key)
   if not s then return -1 end

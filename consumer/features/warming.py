@@ -19,15 +19,22 @@ from consumer.features.warmth import (
     take_note,
 )
 from consumer.model import Kind, LabelEffect, Observation
-from consumer.ports import FeatureLabels, FeatureStore, Observe, Step, WarmthStore
+from consumer.ports import (
+    FeatureLabels,
+    FeatureRehearsal,
+    FeatureStore,
+    Observe,
+    Step,
+    WarmthStore,
+)
 
 # A worker says once in so many seconds of event time how far it goes.
 STEP_S = 300
 _TRIES = 10
 
 
-class CountedStore(FeatureStore, FeatureLabels, Protocol):
-    """Both sides of a feature store, also in one order."""
+class CountedStore(FeatureStore, FeatureLabels, FeatureRehearsal, Protocol):
+    """All sides of a feature store, also in one order."""
 
     def work(self, steps: Sequence[Step]) -> list[Observation]:
         """
@@ -122,6 +129,13 @@ class WarmingFeatures:
         requests = [step for step in steps if isinstance(step, Observe)]
         self._note(requests)
         return self._name_warming(requests, self._store.work(steps))
+
+    def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
+        """Observe each of *requests* alone and change nothing; see the port."""
+        return [
+            self._marked(observation, request.time_s)
+            for request, observation in zip(requests, self._store.rehearse(requests), strict=True)
+        ]
 
     def _name_warming(
         self, requests: Sequence[Observe], observations: list[Observation]

@@ -30,8 +30,9 @@ from consumer.model import (
     LabelValue,
     Outcome,
     Stored,
+    TransactionId,
 )
-from consumer.ports import DocumentStore
+from consumer.ports import DocumentStore, KnownDecisions
 from tests.builders import NOON, a_label, a_transaction, an_assessment, an_origin
 from tests.fakes.documents import FakeDocuments
 from tests.redis_cluster import RedisCluster
@@ -54,10 +55,14 @@ LABELS = st.builds(
 Data = st.DataObject
 
 
+class Sides(DocumentStore, KnownDecisions, Protocol):
+    """The sides of a store that are tried here."""
+
+
 class Store(Protocol):
     """A store with a way to look behind it."""
 
-    port: DocumentStore
+    port: Sides
     alerts_repeat: bool
     """Whether a record that comes again may repeat its alert."""
 
@@ -71,7 +76,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self.fake = FakeDocuments(FORM)
-        self.port: DocumentStore = self.fake
+        self.port: Sides = self.fake
 
     def read(self, transaction_id: str) -> dict[str, Any]:
         document: dict[str, Any] = orjson.loads(self.fake.documents[transaction_id])
@@ -89,7 +94,7 @@ class InRedis:
         client.flushall()
         self.store = RedisDocuments(client, form=FORM, ttl_s=3600, alerts_max_length=1000)
         self.store.prepare()
-        self.port: DocumentStore = self.store
+        self.port: Sides = self.store
 
     def read(self, transaction_id: str) -> dict[str, Any]:
         document: dict[str, Any] = orjson.loads(
@@ -116,9 +121,7 @@ class InCluster:
     def __init__(self, cluster: RedisCluster, client: redis.Redis) -> None:
         cluster.clear()
         self.servers = Servers(client)
-        self.port: DocumentStore = RedisDocuments(
-            client, form=FORM, ttl_s=3600, alerts_max_length=1000
-        )
+        self.port: Sides = RedisDocuments(client, form=FORM, ttl_s=3600, alerts_max_length=1000)
 
     def read(self, transaction_id: str) -> dict[str, Any]:
         key = f"tx:{transaction_id}"
@@ -160,6 +163,17 @@ def test_a_new_transaction_is_stored_with_all_it_was_decided_on(store: Store) ->
     assert document["features"] == {"amount": 12.5, "card_count_1h": 1.0}
     assert document["scores"] == {"fraud": 0.01, "anomaly": 0.7}
     assert document["decision"] == {"outcome": "approve", "reasons": []}
+
+
+def test_documents_are_found_by_their_ids(store: Store) -> None:
+    store.port.decide([an_assessment(1), an_assessment(2)])
+    found = store.port.find([TransactionId(each) for each in ("tx_2", "tx_404", "tx_1")])
+    assert [each and orjson.loads(each)["transaction_id"] for each in found] == [
+        "tx_2",
+        None,
+        "tx_1",
+    ]
+    assert store.port.find([]) == []
 
 
 def test_the_first_decision_stands_whoever_comes_second(store: Store) -> None:

@@ -12,7 +12,7 @@ from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
 from consumer.local.redis_server import RedisServer
 from consumer.model import Applied, TransactionId
-from consumer.ports import FeatureStore, Observe
+from consumer.ports import FeatureRehearsal, FeatureStore, Observe
 from tests.builders import NOON, a_transaction
 from tests.fakes.entities import FakeEntities
 from tests.fakes.features import FakeFeatures
@@ -30,10 +30,14 @@ features:
 )
 
 
+class Sides(FeatureStore, FeatureRehearsal, Protocol):
+    """The sides of a store that are tried here."""
+
+
 class Store(Protocol):
     """A store that can be made unavailable."""
 
-    port: FeatureStore
+    port: Sides
 
     def fail(self) -> None: ...
 
@@ -41,7 +45,7 @@ class Store(Protocol):
 class InMemory:
     def __init__(self, fake: FakeFeatures | FakeEntities) -> None:
         self.fake = fake
-        self.port: FeatureStore = self.fake
+        self.port: Sides = self.fake
 
     def fail(self) -> None:
         self.fake.fail(1)
@@ -51,7 +55,7 @@ class InRedis:
     def __init__(self, server: RedisServer, client: redis.Redis) -> None:
         client.flushall()
         self.server = server
-        self.port: FeatureStore = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
+        self.port: Sides = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
 
     def fail(self) -> None:
         self.server.stop()
@@ -61,7 +65,7 @@ class InCluster:
     def __init__(self, cluster: RedisCluster, client: redis.Redis) -> None:
         cluster.clear()
         self.cluster = cluster
-        self.port: FeatureStore = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
+        self.port: Sides = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
 
     def fail(self) -> None:
         for server in self.cluster.servers:
@@ -113,3 +117,15 @@ def test_a_store_that_does_not_answer_is_unavailable(store: Store) -> None:
     store.fail()
     with pytest.raises(Unavailable, match="redis"):
         store.port.observe([a_request(2)])
+
+
+def test_a_rehearsal_tells_what_would_be_and_changes_nothing(store: Store) -> None:
+    store.port.observe([a_request(1)])
+    rehearsed = store.port.rehearse([a_request(2), a_request(3), a_request(1)])
+    assert [observation.values for observation in rehearsed] == [(12.5, 2), (12.5, 2), (12.5, 1)]
+    assert [observation.applied for observation in rehearsed] == [
+        (Applied.APPLIED,),
+        (Applied.APPLIED,),
+        (Applied.REPEATED,),
+    ]
+    assert store.port.observe([a_request(3)])[0].values == (12.5, 2)

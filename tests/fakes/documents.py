@@ -52,6 +52,10 @@ class FakeDocuments:
             self.alerts.append(alert)
         return True
 
+    def find(self, transaction_ids: Sequence[TransactionId]) -> list[bytes | None]:
+        self._answer()
+        return [self.documents.get(each) for each in transaction_ids]
+
     def _answer(self) -> None:
         if self.failures:
             self.failures -= 1

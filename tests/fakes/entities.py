@@ -1,6 +1,7 @@
 """Entity state in memory: counters of every entity, each id and label counted once."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from consumer.errors import Unavailable
@@ -57,6 +58,14 @@ class FakeEntities:
             self._failures -= 1
             raise Unavailable("redis", "told to fail")
         return [self._observe(request) for request in requests]
+
+    def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
+        found: list[Observation] = []
+        for request in requests:
+            before = deepcopy(self.state)
+            found += self.observe([request])
+            self.state = before
+        return found
 
     def work(self, steps: Sequence[Step]) -> list[Observation]:
         found: list[Observation] = []

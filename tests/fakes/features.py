@@ -1,6 +1,7 @@
 """Entity state in memory: one count a card."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 from consumer.errors import Unavailable
 from consumer.model import Applied, Observation
@@ -26,6 +27,15 @@ class FakeFeatures:
             raise Unavailable("redis", "told to fail")
         self.calls.append([request.transaction.transaction_id for request in requests])
         return [self._observe(request) for request in requests]
+
+    def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
+        found: list[Observation] = []
+        for request in requests:
+            before, calls = deepcopy(self.applied), len(self.calls)
+            found += self.observe([request])
+            self.applied = before
+            del self.calls[calls:]
+        return found
 
     def _observe(self, request: Observe) -> Observation:
         transaction = request.transaction

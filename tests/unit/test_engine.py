@@ -113,3 +113,14 @@ def test_the_first_record_of_an_id_is_decided_though_a_server_heals_half_way() -
 
 def test_no_assessments_are_no_decisions() -> None:
     assert an_engine(FakeFeatures(), FakeDocuments(FORM)).store([]) == []
+
+
+def test_a_rehearsal_assesses_as_a_decision_would_and_leaves_no_trace() -> None:
+    features, documents = FakeFeatures(), FakeDocuments(FORM)
+    engine = an_engine(features, documents)
+    chunk = [FIRST, OTHER]
+    rehearsed = engine.rehearse(chunk, features)
+    assert features.applied == {}
+    assert documents.documents == {}
+    decided = engine.assess(engine.dispatch(chunk[:1]))
+    assert rehearsed[0] == decided[0]

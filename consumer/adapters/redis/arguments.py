@@ -23,9 +23,13 @@ def id_hash(transaction_id: str) -> bytes:
     return blake2b(transaction_id.encode(), digest_size=8, person=_PERSON).digest()
 
 
-def event_argument(id_bytes: bytes, time_s: int, amount_minor: int, *, applies: bool) -> bytes:
+def event_argument(
+    id_bytes: bytes, time_s: int, amount_minor: int, *, applies: bool, rehearses: bool = False
+) -> bytes:
     """
     Pack id, time u32, amount u48 and 1 to apply. Times before 1970 count as 1970.
+
+    What *rehearses* is answered as if it were applied, and changes nothing.
 
     Raises ValueError for an amount outside 0 … 2⁴⁰-1 minor units.
     """
@@ -33,7 +37,8 @@ def event_argument(id_bytes: bytes, time_s: int, amount_minor: int, *, applies: 
         message = f"an amount is 0 to {_MAX_AMOUNT_MINOR} minor units"
         raise ValueError(message)
     time = min(max(time_s, 0), _MAX_TIME_S).to_bytes(4, "little")
-    return id_bytes + time + amount_minor.to_bytes(6, "little") + (b"\1" if applies else b"\0")
+    does = (b"\2" if rehearses else b"\1") if applies else b"\0"
+    return id_bytes + time + amount_minor.to_bytes(6, "little") + does
 
 
 def label_argument(effect: LabelEffect) -> bytes:

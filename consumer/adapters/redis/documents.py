@@ -189,6 +189,13 @@ class RedisDocuments:
             reply: bytes | None = self._servers.command(key, "JSON.GET", key)
             return reply
 
+    def find(self, transaction_ids: Sequence[TransactionId]) -> list[bytes | None]:
+        """Return the stored document of each id, see the port. Raises Unavailable."""
+        keys = [PREFIX + transaction_id for transaction_id in transaction_ids]
+        with translated():
+            calls = [Call(key, ("JSON.GET", key)) for key in keys]
+            return _checked(self._servers.call(calls))
+
     def _decide_calls(
         self, assessments: Sequence[Assessment], documents: Sequence[bytes]
     ) -> list[Call]:

@@ -112,9 +112,20 @@ class RedisFeatureStore:
         """
         if not self._registry.attending:
             self._attend()
+        return self._observe(requests, rehearses=False)
+
+    def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
+        """
+        Return what ``observe`` would for each request alone, changing nothing.
+
+        Raises as ``observe`` does.
+        """
+        return self._observe(requests, rehearses=True)
+
+    def _observe(self, requests: Sequence[Observe], *, rehearses: bool) -> list[Observation]:
         handlers = self._library.handlers
         keys = [getattr(r.transaction, each.key) or None for r in requests for each in handlers]
-        calls = self._calls(requests, keys)
+        calls = self._calls(requests, keys, rehearses=rehearses)
         with translated():
             answers = iter(self._send(calls))
         width = len(handlers)
@@ -245,7 +256,9 @@ class RedisFeatureStore:
             if handler.label is not None and key:
                 yield _call(handler.label, _state_key(handler.entity, key), label_argument(effect))
 
-    def _calls(self, requests: Sequence[Observe], keys: Sequence[str | None]) -> list[Call]:
+    def _calls(
+        self, requests: Sequence[Observe], keys: Sequence[str | None], *, rehearses: bool = False
+    ) -> list[Call]:
         """Return the calls of every entity that a request names, in order."""
         handlers: tuple[Handler, ...] = self._library.handlers
         remaining = iter(keys)
@@ -257,6 +270,7 @@ class RedisFeatureStore:
                 request.time_s,
                 transaction.base_amount_minor,
                 applies=transaction.kind is Kind.PURCHASE,
+                rehearses=rehearses,
             )
             tails = Tails(transaction)
             for handler in handlers:
