@@ -539,6 +539,58 @@ class SageMakerSettings(Section):
     security_group_ids: tuple[str, ...] = Field((), description="Security groups in the subnets")
 
 
+class Api(Section):
+    """
+    The REST service, ``fraudstream serve``.
+
+    What is refused because of a limit here has decided nothing and may be sent again.
+    """
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        8_080, description="Port; 0 for a free one"
+    )
+    batch_wait_ms: Annotated[float, Field(ge=0.0, le=50.0)] = Field(
+        2.0,
+        description="Longest wait of a transaction for others that share its round trips; under "
+        "load nobody waits, since the next chunk forms while one is decided",
+    )
+    batch_limit: Annotated[int, Field(ge=1, le=500)] = Field(
+        500, description="Transactions of one POST /v1/predictions:batch at most"
+    )
+    max_body_bytes: Annotated[int, Field(ge=65_536)] = Field(
+        4_194_304, description="Body of a request at most, also after decompression"
+    )
+    in_flight_limit: Annotated[int, Field(ge=1)] = Field(
+        2_000, description="Transactions under way at most; more are answered with 429"
+    )
+    max_wait_ms: Milliseconds = Field(
+        250,
+        description="A transaction that would wait longer than this for its turn is answered "
+        "with 429 at once, so that what is accepted stays fast",
+    )
+    timeout_ms: Milliseconds = Field(
+        2_000,
+        description="Longest time for a body to arrive (408), and for an answer to be there (504)",
+    )
+    redis_timeout_ms: Milliseconds = Field(
+        500,
+        description="Longest wait for Redis, in place of redis.timeout_s and "
+        "redis.connect_timeout_s; beyond it the answer is 503",
+    )
+    drain_delay_s: Annotated[float, Field(ge=0.0)] = Field(
+        0.0,
+        description="How long /readyz is red on SIGTERM before the port is closed, for load "
+        "balancers that have to notice",
+    )
+    drain_limit_s: Seconds = Field(
+        15.0, description="Longest time for accepted requests to be answered after that"
+    )
+    metrics: Literal["loopback", "open"] = Field(
+        "loopback", description="Who may read /metrics: clients of this machine, or everybody"
+    )
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -554,5 +606,6 @@ class Settings(Section):
     dead_letters: DeadLetters = DeadLetters()
     worker: Worker = Worker()
     supervisor: Supervisor = Supervisor()
+    api: Api = Api()
     sagemaker: SageMakerSettings = SageMakerSettings()
     logs: Logs = Logs()
