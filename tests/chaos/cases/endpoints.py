@@ -9,19 +9,20 @@ names the cause.
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import median
 
 from consumer.local.findings import read_documents
 from consumer.metrics import BREAKER_STATE, DEGRADED
 from tests.chaos.arena import Arena
-from tests.chaos.faults import Count
+from tests.chaos.faults import Act, Count, Fault, Port
 from tests.chaos.found import Document
 from tests.chaos.lab import score, score_by_formula
 from tests.chaos.reading import ScrapedMetrics, read_log
 from tests.chaos.registry import case
 from tests.chaos.shard import Owner, ShardRun
-from tests.chaos.traffic import Mix
+from tests.chaos.traffic import PLAIN, Mix
 from tests.sagemaker_server import (
     Answer,
     Handler,
@@ -41,8 +42,10 @@ _ENDPOINTS = ("fraud", "anomaly")
 _OPEN = "breaker_open"
 _OPEN_S = 0.4
 _DELIVERY = 10
-# For a machine with far more to do than its cores; what stalls takes a minute.
+# For a machine with far more to do than its cores. What it adds it does not add to every
+# decision, so the quickest of those that waited tells how long the deadline let them.
 _ALLOWANCE_MS = 6_000
+_QUICKEST_ALLOWANCE_MS = 2_000
 _MIX = Mix(transactions=120, hot=True, labels=0.1)
 _EXPECTED = (
     "decided within the deadline, degraded with the cause and the known score, the breaker "
@@ -109,10 +112,24 @@ def _breaker(deadline_ms: int) -> dict[str, str]:
     }
 
 
+def _took_ms(document: Document) -> int:
+    """From the delivery of its record until *document* was stored."""
+    return int(document["stored_ms"] - document["origin"]["received_ms"])
+
+
 def _assert_decided_in_time(documents: Iterable[Document], deadline_ms: int) -> None:
+    """Each decision within the deadline, and those that waited for a model no longer than that."""
+    waited = []
     for document in documents:
-        took_ms = document["stored_ms"] - document["origin"]["received_ms"]
+        took_ms = _took_ms(document)
         assert took_ms <= deadline_ms + _ALLOWANCE_MS, f"{took_ms} ms for {document['origin']}"
+        if any(cause.endswith(":timeout") for cause in document["degraded"]):
+            waited.append(took_ms)
+    if waited:
+        quickest_ms = min(waited)
+        # Two clocks may differ by some milliseconds.
+        within = deadline_ms - 50 <= quickest_ms <= deadline_ms + _QUICKEST_ALLOWANCE_MS
+        assert within, f"the quickest took {quickest_ms} ms, with a deadline of {deadline_ms} ms"
 
 
 def _assert_degraded(
@@ -253,6 +270,113 @@ for _ill in _ENDPOINTS:
         f"endpoints/the {_ill} endpoint slow and the other one well",
         "what the well one says is used; the slow one is named and left alone for a while",
     )(partial(_sick, _late, ("timeout",), (_ill,), _WAITED_MS))
+
+
+_STALL_S = 9.0
+
+
+@case(
+    "endpoints/calls that end long after the deadline, whatever they are told",
+    "decided at the deadline with what the other one says; the slow one is left alone for a while",
+)
+def _deaf(arena: Arena) -> None:
+    """The worker's own wait ends, where the client's does not."""
+    arena.degraded = True
+    # The first call is that of the start; one a delivery follows.
+    stall = Fault(Port.FRAUD, 4, act=Act.STALL, times=2, seconds=_STALL_S)
+    run = arena.shard(_MIX, faults=[stall])
+    run.configure(_breaker(_WAITED_MS))
+    run.smallest = run.largest = _DELIVERY
+    run.before_delivery = lambda _owner, _index: time.sleep(0.1)
+    run.work()
+    assert run.exits == [0]
+    documents = list(_documents(arena).values())
+    ill = [document for document in documents if document["degraded"]]
+    causes = {cause for document in ill for cause in document["degraded"]}
+    assert causes == {"fraud:timeout", f"fraud:{_OPEN}"}, causes
+    _assert_decided_in_time(documents, _WAITED_MS)
+    assert all("anomaly" in document["scores"] for document in ill)
+    newest = max(documents, key=lambda document: document["stored_ms"])
+    assert not newest["degraded"], "it is not asked again"
+
+
+_MINUTE_S = 60.0
+_BEFORE = _AFTER = 30
+_MEANWHILE = 40
+# Some of the deliveries meanwhile find it open, some try.
+_LONG_OPEN_S = 4.0
+# Of the median of tens of deliveries, so that what else the machine does evens out.
+_SLOWED = 3.0
+
+
+@dataclass(slots=True)
+class _Minute:
+    """Well for some deliveries, a minute without endpoints, then well again; each is timed."""
+
+    sickness: _Sickness
+    took_s: list[float] = field(default_factory=list)
+    _began_s: float | None = None
+    _number: int = 0
+
+    def step(self, _owner: Owner, _index: int) -> None:
+        if self._began_s is not None:
+            self.took_s.append(time.monotonic() - self._began_s)
+        if self._number == _BEFORE:
+            self.sickness.lasts.set()
+        if _BEFORE <= self._number < _BEFORE + _MEANWHILE:
+            time.sleep(_MINUTE_S / _MEANWHILE)
+        if self._number == _BEFORE + _MEANWHILE:
+            self.sickness.lasts.clear()
+            time.sleep(_LONG_OPEN_S + 0.2)
+        self._number += 1
+        self._began_s = time.monotonic()
+
+    def medians_s(self) -> tuple[float, float, float]:
+        """Of a delivery before, meanwhile and after."""
+        end = _BEFORE + _MEANWHILE
+        parts = (self.took_s[:_BEFORE], self.took_s[_BEFORE:end], self.took_s[end:])
+        before_s, meanwhile_s, after_s = map(median, parts)
+        return before_s, meanwhile_s, after_s
+
+
+def _down(handler: Handler, request: Request) -> None:
+    """In turns what a balancer without targets answers, and what a closed port does."""
+    answer = status(503) if "anomaly" in request.path else close
+    answer(handler, request)
+
+
+@case(
+    "endpoints/both down for a minute",
+    "all is decided meanwhile, and before, in and after that minute as fast; then complete again",
+)
+def _down_for_a_minute(arena: Arena) -> None:
+    arena.degraded = True
+    sickness = _Sickness(_down, arena.count)
+    arena.lab.endpoints.always(sickness)
+    # Many entities: what the oracle makes of one grows with the square of its events.
+    size = 8 * (_BEFORE + _MEANWHILE + _AFTER)
+    run = arena.shard(replace(PLAIN, transactions=size, cards=90, merchants=60, terminals=60))
+    run.configure({**_breaker(_AT_ONCE_MS), "SCORING__BREAKER__OPEN_S": str(_LONG_OPEN_S)})
+    run.smallest = run.largest = 8
+    metrics = ScrapedMetrics(run)
+    minute = _Minute(sickness)
+    run.before_delivery = minute.step
+    run.work()
+    assert run.exits == [0]
+    documents = list(_documents(arena).values())
+    begin, end = 8 * _BEFORE, 8 * (_BEFORE + _MEANWHILE)
+    places = {int(each["origin"]["position"].partition(":")[0]): each for each in documents}
+    ill = [each for number, each in places.items() if begin < number <= end]
+    _assert_degraded(ill, _ENDPOINTS, ("status_503", "connection"))
+    assert {number for number, each in places.items() if each["degraded"]} == set(
+        range(begin + 1, end + 1)
+    )
+    assert max(each["stored_ms"] for each in ill) - min(each["stored_ms"] for each in ill) > 55_000
+    _assert_decided_in_time(documents, _AT_ONCE_MS)
+    _assert_breakers(run, metrics, _ENDPOINTS)
+    before_s, meanwhile_s, after_s = minute.medians_s()
+    for what, took_s in {"meanwhile": meanwhile_s, "after": after_s}.items():
+        assert took_s <= _SLOWED * before_s, f"{took_s:.3f} s {what}, {before_s:.3f} s before"
 
 
 @case(
