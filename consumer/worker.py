@@ -227,7 +227,10 @@ class Worker:
         self._parts.telemetry.stage(Stage.IDLE)
 
     def lease_lost(self) -> None:
-        """Another worker owns the shard: leave the checkpoint to it."""
+        """Another worker owns the shard: leave the checkpoint and what is not yet sent to it."""
+        # Else the process could not end before all of them were tried, minutes in an outage.
+        for publishing in self._publishing:
+            publishing.future.cancel()
         self._publishing.clear()
 
     def shard_ended(self, checkpoint: Checkpoint) -> None:

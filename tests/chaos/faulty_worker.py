@@ -172,6 +172,9 @@ class FaultySink:
         outer: Future[None] = Future()
 
         def pass_on(inner: Future[None]) -> None:
+            if not outer.set_running_or_notify_cancel():
+                # The lease is lost; whoever has it now sends the rows.
+                return
             try:
                 self.injector.around(Port.ACKNOWLEDGE, inner.result)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits

@@ -113,6 +113,8 @@ class Publication(Future[None]):
 
     def __init__(self, documents: Sequence[bytes], settle: Callable[["Publication"], None]) -> None:
         super().__init__()
+        # What was begun cannot be taken back, and may arrive after its worker lost the lease.
+        self.set_running_or_notify_cancel()
         self.documents = list(documents)
         self._settle = settle
 

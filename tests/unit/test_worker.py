@@ -334,6 +334,7 @@ def test_after_a_lost_lease_nothing_is_waited_for() -> None:
     bench.worker.lease_lost()
     bench.worker.shutdown_requested(bench.checkpoints.append)
     assert bench.checkpoints == []
+    assert bench.sink.futures[0].cancelled(), "what waits for a thread is not sent"
 
 
 def test_checkpoints_keep_their_distance() -> None:
