@@ -37,6 +37,7 @@ def find_contradictions(settings: Settings) -> list[Contradiction]:
         *_scoring(settings),
         *_firehose(settings),
         *_daemon(settings),
+        *_auth(settings),
     ]
 
 
@@ -179,4 +180,29 @@ def _daemon(settings: Settings) -> Iterator[Contradiction]:
             ("supervisor.restart_backoff_max_s",),
             f"{supervisor.restart_backoff_s:g}",
             f"at most supervisor.restart_backoff_max_s ({supervisor.restart_backoff_max_s:g})",
+        )
+
+
+def _auth(settings: Settings) -> Iterator[Contradiction]:
+    auth = settings.api.auth
+    if auth.access_file is not None and auth.access_secret is not None:
+        yield Contradiction(
+            "api.auth.access_secret",
+            ("api.auth.access_file",),
+            auth.access_secret,
+            "one list of access: api.auth.access_file or this",
+        )
+    if auth.kind == "gateway" and auth.access_file is None and auth.access_secret is None:
+        yield Contradiction(
+            "api.auth.kind",
+            ("api.auth.access_file", "api.auth.access_secret"),
+            auth.kind,
+            "api.auth.access_file or api.auth.access_secret with callers and gateway_secrets",
+        )
+    if auth.session_idle_s > auth.session_lifetime_s:
+        yield Contradiction(
+            "api.auth.session_idle_s",
+            ("api.auth.session_lifetime_s",),
+            f"{auth.session_idle_s:g}",
+            f"at most api.auth.session_lifetime_s ({auth.session_lifetime_s:g})",
         )

@@ -539,6 +539,46 @@ class SageMakerSettings(Section):
     security_group_ids: tuple[str, ...] = Field((), description="Security groups in the subnets")
 
 
+class ApiAuth(Section):
+    """
+    Who may ask the REST service.
+
+    The list of access (docs/rest-access.md) holds access keys with their scopes; it is read again
+    while the service runs.
+    """
+
+    kind: Literal["sigv4", "gateway"] = Field(
+        "sigv4",
+        description="sigv4: this service verifies signatures. gateway: API Gateway does, and what "
+        "comes with its secret is believed",
+    )
+    access_file: Path | None = Field(
+        None, description="The list of access, a file that not everybody can read"
+    )
+    access_secret: str | None = Field(
+        None, description="Name or ARN of a secret in Secrets Manager with the list instead"
+    )
+    refresh_s: Seconds = Field(
+        30.0, description="Pause between looks at the list; in an outage the last good one stays"
+    )
+    service: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = Field(
+        "execute-api",
+        description="Name of the service that requests are signed for; the region is aws.region",
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Host headers (with the port, if there is one) that signed requests may have; "
+        "none: any. Name them where another installation knows the same keys",
+    )
+    token_lifetime_s: Seconds = Field(
+        3_600.0, description="The token for the page that is printed at the start ends unused"
+    )
+    session_idle_s: Seconds = Field(1_800.0, description="A session of the page ends unused")
+    session_lifetime_s: Seconds = Field(
+        43_200.0, description="A session of the page ends in any case"
+    )
+
+
 class Api(Section):
     """
     The REST service, ``fraudstream serve``.
@@ -589,6 +629,7 @@ class Api(Section):
     metrics: Literal["loopback", "open"] = Field(
         "loopback", description="Who may read /metrics: clients of this machine, or everybody"
     )
+    auth: ApiAuth = ApiAuth()
 
 
 class Settings(Section):

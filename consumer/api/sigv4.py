@@ -63,6 +63,7 @@ class Flaw(StrEnum):
     TOO_OLD = "outside_time_window"
     PAYLOAD = "payload"
     UNKNOWN_KEY = "unknown_key_or_signature"
+    EXPIRED = "expired_key"
     GATEWAY = "gateway"
     SESSION = "session"
     CROSS_SITE = "cross_site"
