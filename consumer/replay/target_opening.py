@@ -63,7 +63,9 @@ def on_scratch(settings: Settings, url: str) -> Settings:
 
 def patient(settings: Settings) -> Settings:
     """*settings* with the time that a large chunk takes."""
-    timeout_s = max(settings.redis.timeout_s, _REDIS_TIMEOUT_S)
+    # Within an outage a reply has to be waited for more than once.
+    longest_s = min(_REDIS_TIMEOUT_S, settings.redis.outage_limit_s / 2)
+    timeout_s = max(settings.redis.timeout_s, longest_s)
     redis = settings.redis.model_copy(update={"timeout_s": timeout_s})
     return settings.model_copy(update={"redis": redis})
 

@@ -67,6 +67,19 @@ def test_there_is_nothing_to_resume_before_a_replay(
     assert "no o.parquet.replay/state.json" in capsys.readouterr().err
 
 
+def test_an_outage_ends_with_69_and_the_way_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = {"URL": "redis://127.0.0.1:1/0", "TIMEOUT_S": "0.1", "OUTAGE_LIMIT_S": "0.4"}
+    for name, value in dead.items():
+        monkeypatch.setenv(f"FRAUDSTREAM_REDIS__{name}", value)
+    assert main(["replay", history(tmp_path), "--to", "features"]) == 69
+    error = capsys.readouterr().err
+    assert "--resume" in error
+    assert "Connection refused" in error
+    assert (tmp_path / "replay-features.json").exists()
+
+
 def test_events_that_the_engine_does_not_take_are_set_aside_and_limited(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
