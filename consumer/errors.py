@@ -41,7 +41,7 @@ class Unavailable(FraudstreamError):
     A dependency that did not answer in time or refused for now.
 
     ``dependency`` is the name used in metrics: ``redis``, ``firehose``, ``s3``,
-    ``kinesis``, ``endpoint``. The message of an endpoint is a stable snake_case
+    ``kinesis``, ``dynamodb``, ``endpoint``. The message of an endpoint is a stable snake_case
     word (``timeout``, ``status_500``, …), which becomes the degraded cause.
     """
 
