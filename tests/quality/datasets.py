@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,9 +64,9 @@ def replay(data: Path, features: Path, folder: Path, say: Say) -> Replayed:
     if path.is_file() and summary.is_file():
         say(f"{path} is there already")
         return Replayed(path, orjson.loads(summary.read_bytes()), kept=True)
-    for stale in folder.glob(f"{features.stem}-*.parquet"):
-        stale.unlink()
-        stale.with_suffix(".json").unlink(missing_ok=True)
+    for stale in folder.glob(f"{features.stem}-*.*"):
+        if stale.is_file():
+            stale.unlink()
     command = [sys.executable, "-m", "consumer", "replay", str(data), "--mapping", str(MAPPING)]
     command += ["--label-delay", LABEL_DELAY, "--to", "dataset", str(path), "--scratch"]
     say("$ FRAUDSTREAM_FEATURES__PATH=" + " ".join([str(features), "fraudstream", *command[3:]]))
@@ -79,6 +80,7 @@ def replay(data: Path, features: Path, folder: Path, say: Say) -> Replayed:
         found = f"{told['counts']['rejected']} rows that are no valid event"
         raise _problem(str(data), found, "none, or figures would lack them")
     summary.write_bytes(orjson.dumps(told))
+    shutil.rmtree(path.with_name(f"{path.name}.replay"), ignore_errors=True)
     return Replayed(path, told, kept=False)
 
 
