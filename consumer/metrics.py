@@ -103,6 +103,15 @@ RULES_REFUSED = "fraudstream_rules_refused_total"
 RULES_RESTORED = "fraudstream_rules_restored"
 # Changes that lifted the share of declines past its limit and were put into shadow.
 RULES_TRIPPED = "fraudstream_rules_tripped_total"
+# Requests to the REST service that were not let in, by flaw: unsigned, malformed, incomplete,
+# wrong_scope, wrong_host, outside_time_window, payload, unknown_key_or_signature, expired_key,
+# gateway, session, cross_site; scope where somebody known may not do what was asked.
+API_NOT_LET_IN = "fraudstream_api_not_let_in_total"
+# When the list of access was last read without fault, in seconds since the epoch.
+API_ACCESS_READ = "fraudstream_api_access_read_timestamp_seconds"
+# Looks at the list of access that changed nothing because of a fault, by cause: refused (it is
+# wrong), unavailable (it could not be read). The last good list stays in force.
+API_ACCESS_ERRORS = "fraudstream_api_access_errors_total"
 # Always 1; the labels name the versions.
 BUILD_INFO = "fraudstream_build"
 
@@ -230,3 +239,18 @@ class SupervisorMetrics:
         )
         info = Info(BUILD_INFO, "Versions of what is running", registry=registry)
         info.info({"version": version, "python": platform.python_version()})
+
+
+class AccessMetrics:
+    """What the REST service counts of who asks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.refused = Counter(
+            API_NOT_LET_IN, "Requests that were not let in", ("flaw",), registry=registry
+        )
+        self.list_read = Gauge(
+            API_ACCESS_READ, "When the list of access was last read", registry=registry
+        )
+        self.list_errors = Counter(
+            API_ACCESS_ERRORS, "Faults of the list of access", ("cause",), registry=registry
+        )

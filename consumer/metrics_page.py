@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from consumer import metrics
 from consumer.health import Situation
-from consumer.metrics import Metrics, SupervisorMetrics
+from consumer.metrics import AccessMetrics, Metrics, SupervisorMetrics
 from consumer.status import CheckpointAge
 
 _HEAD = """\
@@ -42,6 +42,8 @@ sequence number. `fraudstream status` prints the ones to look at first.
 | `increase(fraudstream_rules_refused_total[15m]) > 0` | changed rules or lists are not in force |
 | `increase(fraudstream_rules_tripped_total[15m]) > 0` | a change declined too much; not in force |
 | `max(fraudstream_rules_restored) > 0` | the rules in the files cannot be used |
+| `increase(fraudstream_api_not_let_in_total[5m]) > 100` | somebody tries, or signs wrongly |
+| `increase(fraudstream_api_access_errors_total[15m]) > 0` | changed access keys are not in force |
 | `sum(fraudstream_rules_mode{mode!="live"}) > 0` for 1 hour | rules decide nothing there |
 
 | name | type | labels | meaning |
@@ -79,6 +81,7 @@ def registered() -> dict[str, Registered]:
     catalogue = _Catalogue()
     Metrics(catalogue)
     SupervisorMetrics(catalogue, "")
+    AccessMetrics(catalogue)
     catalogue.register(CheckpointAge(_nothing))
     return catalogue.found
 

@@ -19,6 +19,7 @@ from consumer.adapters.clarify import ClarifyExplanations
 from consumer.adapters.endpoint_tags import EndpointTags
 from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
+from consumer.adapters.private_file import PrivateFile
 from consumer.adapters.redis.accepted_rules import RedisAcceptedRules
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import Client, Inspect, connect
@@ -34,6 +35,7 @@ from consumer.adapters.s3.objects import S3Object
 from consumer.adapters.s3.rows import S3Rows
 from consumer.adapters.s3.texts import S3Texts
 from consumer.adapters.sagemaker import SageMakerEndpoint
+from consumer.adapters.secrets_manager import StoredSecret
 from consumer.adapters.stream import KinesisStream
 from consumer.bands_watch import BandsWatch
 from consumer.clock import Clock, SystemClock
@@ -356,6 +358,16 @@ def build_object(settings: Settings, address: str) -> S3Object:
     return S3Object(build_client("s3", settings), bucket, key)
 
 
+def build_access_source(settings: Settings) -> PrivateFile | StoredSecret | None:
+    """Where the list of access is; None where none is named."""
+    auth = settings.api.auth
+    if auth.access_file is not None:
+        return PrivateFile(auth.access_file)
+    if auth.access_secret is not None:
+        return StoredSecret(build_client("secretsmanager", settings), auth.access_secret)
+    return None
+
+
 def build_source_bucket(settings: Settings, name: str) -> S3Listed:
     """The bucket *name*, to read history from."""
     return S3Listed(build_client("s3", settings), name)
@@ -400,7 +412,8 @@ def build_spill(settings: Settings, telemetry: WorkerTelemetry, clock: Clock) ->
 
 
 def build_client(
-    service: Literal["kinesis", "firehose", "s3", "sagemaker"], settings: Settings
+    service: Literal["kinesis", "firehose", "s3", "sagemaker", "secretsmanager"],
+    settings: Settings,
 ) -> Any:
     """A client for calls outside the latency budget."""
     return aws.client(

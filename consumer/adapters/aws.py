@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES: Final = 65_536
 
 Service = Literal["dynamodb", "firehose", "kinesis", "s3", "sagemaker", "sagemaker-runtime"]
-Untyped = Literal["application-autoscaling", "logs"]
+Untyped = Literal["application-autoscaling", "logs", "secretsmanager"]
 """Services whose clients are called without types; what they answer is checked where it enters."""
 
 

@@ -1,0 +1,105 @@
+"""``/v1/session``: signing in to the page by a token, asking who is, and signing out."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from consumer.api.access import AccessWatcher
+from consumer.api.authentication import (
+    Disconnected,
+    Limits,
+    answer,
+    read_body,
+    read_head,
+    unauthenticated,
+)
+from consumer.api.canonical_request import Request, gather_headers
+from consumer.api.problems import Kind, Problem, Refused, invalid
+from consumer.api.sessions import SESSION_SCOPES, Sessions
+from consumer.api.sigv4 import Forged
+
+PATH: Final = "/v1/session"
+
+_MAX_BODY_BYTES: Final = 1_024
+_TIMEOUT_S: Final = 5.0
+_METHODS: Final = "DELETE, GET, POST"
+
+
+class _SignIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What signs in."""
+
+    token: str
+
+
+class SessionEndpoint:
+    """
+    An ASGI application of one path, which needs no authentication before it.
+
+    ``POST {"token": …}`` signs in and sets the cookie, ``GET`` tells who is signed in with the
+    code that changes need, ``DELETE`` signs out.
+    """
+
+    def __init__(self, sessions: Sessions, watcher: AccessWatcher) -> None:
+        self._sessions = sessions
+        self._watcher = watcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request of ASGI 3."""
+        try:
+            body = await read_body(scope, receive, Limits(_MAX_BODY_BYTES, _TIMEOUT_S))
+            request = replace(read_head(scope), body=body)
+            await self._handle(request, send)
+        except Forged as error:
+            self._watcher.refused(error.flaw, None)
+            await answer(unauthenticated(error), scope, send)
+        except Refused as error:
+            await answer(error.problem, scope, send)
+        except Disconnected:
+            return
+
+    async def _handle(self, request: Request, send: Send) -> None:
+        if request.method == "POST":
+            opened = self._sessions.open(request, _read_token(request))
+            await _respond(send, 200, self._describe(opened.name, opened.csrf), opened.cookie)
+        elif request.method in ("GET", "HEAD"):
+            session = self._sessions.find(request)
+            found = self._describe(session.name, self._sessions.csrf(session))
+            await _respond(send, 200, found)
+        elif request.method == "DELETE":
+            await _respond(send, 204, None, self._sessions.close(request))
+        else:
+            detail = f"expected one of {_METHODS}"
+            raise Refused(Problem(Kind.WRONG_METHOD, detail, headers={"Allow": _METHODS}))
+
+    def _describe(self, name: str, csrf: str) -> dict[str, object]:
+        return {"name": name, "scopes": sorted(SESSION_SCOPES), "csrf": csrf}
+
+
+def _read_token(request: Request) -> str:
+    media_type = next(iter(gather_headers(request).get("content-type", ())), "")
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        # A form of another site can send other types without asking.
+        raise Refused(Problem(Kind.WRONG_MEDIA_TYPE, "expected application/json"))
+    try:
+        return msgspec.json.decode(request.body, type=_SignIn).token
+    except msgspec.DecodeError as error:
+        raise invalid("token", "something else", 'a body such as {"token": "…"}') from error
+
+
+async def _respond(
+    send: Send, status: int, found: dict[str, object] | None, cookie: str | None = None
+) -> None:
+    body = b"" if found is None else orjson.dumps(found)
+    headers = [(b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode())]
+    if found is not None:
+        headers.append((b"content-type", b"application/json"))
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie.encode()))
+    if status == 204:  # noqa: PLR2004 - an answer without a body has no length
+        headers = [each for each in headers if each[0] != b"content-length"]
+    start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
