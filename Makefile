@@ -75,7 +75,7 @@ report-check: $(STAMP)  ## a report in headless Chromium, every picture drawn; l
 	FRAUDSTREAM_REPORT_CHECK=.report $(BIN)/python -m pytest -q tests/integration/test_report_in_a_browser.py
 
 clean:  ## remove all that was generated, except .venv with its downloads
-	rm -rf build dist ./*.egg-info .demo .bench .chaos .report .local .hypothesis .mypy_cache .pytest_cache \
+	rm -rf build dist ./*.egg-info .demo .bench .chaos .quality .report .local .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
