@@ -31,6 +31,7 @@ from tests.quality.protocol import Fold, missing_days, read_folds
 DIRECTORY = Path(".quality")
 MODELS = ("baseline", "own", "anomaly")
 
+_INTERRUPTED = 130
 _FIGURES = ("roc_auc", "average_precision", "card_precision_100")
 
 
@@ -52,12 +53,14 @@ class Progress:
 
 
 def main(environment: Mapping[str, str] = os.environ, folder: Path = DIRECTORY) -> int:
-    """Measure; 2, with every reason, where DATA or FOLDS cannot be."""
+    """Measure; 2, with every reason, where DATA or FOLDS cannot be, 130 when interrupted."""
     try:
         _run(environment, folder)
     except Misconfigured as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 

@@ -64,9 +64,7 @@ def replay(data: Path, features: Path, folder: Path, say: Say) -> Replayed:
     if path.is_file() and summary.is_file():
         say(f"{path} is there already")
         return Replayed(path, orjson.loads(summary.read_bytes()), kept=True)
-    for stale in folder.glob(f"{features.stem}-*.*"):
-        if stale.is_file():
-            stale.unlink()
+    _remove(*folder.glob(f"{features.stem}-*.*"))
     command = [sys.executable, "-m", "consumer", "replay", str(data), "--mapping", str(MAPPING)]
     command += ["--label-delay", LABEL_DELAY, "--to", "dataset", str(path), "--scratch"]
     say("$ FRAUDSTREAM_FEATURES__PATH=" + " ".join([str(features), "fraudstream", *command[3:]]))
@@ -80,8 +78,16 @@ def replay(data: Path, features: Path, folder: Path, say: Say) -> Replayed:
         found = f"{told['counts']['rejected']} rows that are no valid event"
         raise _problem(str(data), found, "none, or figures would lack them")
     summary.write_bytes(orjson.dumps(told))
-    shutil.rmtree(path.with_name(f"{path.name}.replay"), ignore_errors=True)
+    _remove(path.with_name(f"{path.name}.replay"))
     return Replayed(path, told, kept=False)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _fingerprint(data: Path, features: Path) -> str:
