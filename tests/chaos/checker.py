@@ -100,6 +100,7 @@ def compare_records(
         *_letters(ledgers, found),
         *_alerts(found, repeat=against.alerts_repeat),
         *_labels(ledgers, due, found),
+        *(Difference(Kind.EXTRA, f"{key} never expires") for key in found.lasting),
     ]
 
 

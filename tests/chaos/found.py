@@ -22,6 +22,8 @@ ReadFeatures = Callable[[str, str, int], Mapping[str, float]]
 """Entity, key and time (seconds) to feature name → value."""
 
 Document = Mapping[str, Any]
+# What TTL answers for a key without one.
+_FOR_EVER = -1
 
 
 class Rows(Protocol):
@@ -38,7 +40,8 @@ class Found:
     Everything at one moment.
 
     ``letters`` maps id to error code, ``unmatched`` transaction id to the waiting label,
-    ``entities`` are (entity, key) of all that has state; ``read`` asks for features.
+    ``entities`` are (entity, key) of all that has state; ``read`` asks for features;
+    ``lasting`` are the keys of Redis that would stay for ever and may not.
     """
 
     documents: Mapping[str, Document]
@@ -48,6 +51,7 @@ class Found:
     unmatched: Mapping[str, Document]
     entities: frozenset[tuple[str, str]]
     read: ReadFeatures
+    lasting: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Place:
             unmatched=dict(self._unmatched()),
             entities=frozenset(self._entities()),
             read=self.store.read,
+            lasting=list(self._lasting()),
         )
 
     def letter_ids(self) -> set[str]:
@@ -115,6 +120,11 @@ class Place:
             tag = key.partition("{")[2].partition("}")[0]
             entity, _, name = tag.partition(":")
             yield entity, name
+
+    def _lasting(self) -> Iterator[str]:
+        keys = [key for kind in ("tx:*", "unmatched:*", "f:{*") for key in self._keys(kind)]
+        lives = self.ask([Call(key, ("TTL", key)) for key in keys])
+        yield from (key for key, seconds in zip(keys, lives, strict=True) if seconds == _FOR_EVER)
 
     def _keys(self, pattern: str) -> list[str]:
         with closing(Servers(self.client)) as servers:

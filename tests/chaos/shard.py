@@ -234,6 +234,9 @@ class Owner:
                 size = shard.choice.randint(*(self.sizes or (shard.smallest, shard.largest)))
                 self._deliver(shard.placed[index : index + size])
                 index += size
+            if self.driver.refused and index < len(shard.placed):
+                # Java has read on already, and hands that over before it says what it knows.
+                self._deliver(shard.placed[index + size : index + 2 * size])
             if drain or self.driver.refused:
                 self._leave(end=end)
         except EOFError:

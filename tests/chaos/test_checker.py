@@ -92,15 +92,16 @@ def test_a_transaction_that_is_counted_under_another_id_is_found(
     due = list(ledger.due.values())[-1]
     card, merchant = str(due.event["card_id"]), str(due.event["merchant_id"])
     keys = [f"f:{{card:{card}}}", f"f:{{merchant:{merchant}}}"]
-    kept = {key: arena.lab.redis.dump(key) for key in keys}
+    redis = arena.lab.redis
+    kept = {key: (redis.pttl(key), redis.dump(key)) for key in keys}
     twin = a_transaction(9, transaction_id="twin", card_id=card, merchant_id=merchant)
     arena.store.observe([Observe(twin, due.placed.arrival_ms // 1000)])
     try:
         seen = arena.differences()
     finally:
-        for key, state in kept.items():
+        for key, (life_ms, state) in kept.items():
             assert state is not None
-            arena.lab.redis.restore(key, 0, state, replace=True)
+            redis.restore(key, life_ms, state, replace=True)
     assert Kind.DOUBLE in kinds(seen)
     assert any(card in each.text and "card_count_30d" in each.text for each in seen)
 
@@ -207,6 +208,21 @@ def test_features_of_one_decision_that_were_never_those_of_its_place_are_found(
     documents = {**found.documents, name: {**document, "features": features}}
     (seen,) = differences(arena, replace(found, documents=documents, rows=rows))
     assert f"{name} was decided on merchant_count_7d = 78.0" in seen.text
+
+
+def test_a_key_that_never_expires_is_found(arena: Arena, found: Found) -> None:
+    key = PREFIX + next(iter(found.documents))
+    life_s = arena.lab.redis.ttl(key)
+    assert life_s > 0
+    arena.lab.redis.persist(key)
+    try:
+        seen = arena.place.find().lasting
+    finally:
+        arena.lab.redis.expire(key, life_s)
+    assert seen == [key]
+    assert arena.place.find().lasting == []
+    (told,) = differences(arena, replace(found, lasting=[key]))
+    assert told == Difference(Kind.EXTRA, f"{key} never expires")
 
 
 def test_letters_labels_and_state_too_many_or_too_few_are_found(arena: Arena, found: Found) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 
 import orjson
 
@@ -182,8 +183,9 @@ class _Generator:
             self._place(place + choice.uniform(0.1, 20), label)
         elif more < 0.6:
             other = "legitimate" if label["label"] == "fraud" else "fraud"
-            corrected = {**label, "label": other, "label_time": self._time(told_s - 1)}
-            # In either order the newer one stands.
+            # In either order the newer one stands, and of two of one time the same one always.
+            later_s = choice.choice((1, 1, 0))
+            corrected = {**label, "label": other, "label_time": self._time(told_s - later_s)}
             self._place(place + choice.uniform(-15, 15), corrected)
 
     def _purchase(self, number: int, ago_s: int) -> dict[str, object]:
@@ -303,7 +305,7 @@ class Ledger:
     @property
     def unmatched(self) -> dict[str, Mapping[str, object]]:
         """The newest label of each transaction that has not come."""
-        return {name: max(labels, key=_told_ms) for name, labels in self._waiting.items()}
+        return {name: max(labels, key=_rank) for name, labels in self._waiting.items()}
 
     def without(self, gone: Collection[str]) -> "Ledger":
         """What must come if nobody had heard of the transactions *gone*."""
@@ -352,14 +354,14 @@ class Ledger:
     def _match(self, placed: Placed, label: Mapping[str, object]) -> None:
         name = str(label["transaction_id"])
         due = self.due[name]
-        if due.label is None or _told_ms(label) > _told_ms(due.label):
+        if due.label is None or _rank(label) > _rank(due.label):
             self.due[name] = replace(due, label=label)
         event = as_observed(due.placed)
         if event.purchase:
+            told_ms, label_id = _rank(label)
             fraud = label["label"] == "fraud"
-            self.story.append(
-                (placed, Verdict(name, "", fraud, _told_ms(label), event.time_s, event.keys))
-            )
+            verdict = Verdict(name, label_id, fraud, told_ms, event.time_s, event.keys)
+            self.story.append((placed, verdict))
 
 
 def as_observed(placed: Placed) -> Event:
@@ -382,8 +384,11 @@ def event_time_ms(event: Mapping[str, object]) -> int:
     return _milliseconds(str(event["event_time"]))
 
 
-def _told_ms(label: Mapping[str, object]) -> int:
-    return _milliseconds(str(label["label_time"]))
+def _rank(label: Mapping[str, object]) -> tuple[int, str]:
+    """When a label was told, and the hash of what it says: of several the highest stands."""
+    told_ms = _milliseconds(str(label["label_time"]))
+    said = (label["transaction_id"], label["source"], label["label"], told_ms)
+    return told_ms, sha256(orjson.dumps(said)).hexdigest()
 
 
 def _milliseconds(text: str) -> int:
