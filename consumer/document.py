@@ -62,7 +62,7 @@ def build_document(assessment: Assessment, form: DocumentFormat) -> bytes:
         "prediction_id": build_prediction_id(transaction),
         "digest": transaction.digest,
         "event_ms": milliseconds(transaction.event_time),
-        "transaction": _transaction_fields(transaction, form.base_currency),
+        "transaction": transaction_fields(transaction, form.base_currency),
         "origin": _origin_fields(assessment.origin),
         "features": dict(zip(form.feature_names, assessment.observation.values, strict=True)),
         "feature_hash": form.feature_hash,
@@ -177,7 +177,8 @@ def _alert_fields(assessment: Assessment) -> dict[str, object]:
     }
 
 
-def _transaction_fields(transaction: Transaction, base_currency: str) -> dict[str, object]:
+def transaction_fields(transaction: Transaction, base_currency: str) -> dict[str, object]:
+    """What a document says of *transaction*: the event as it was decoded."""
     fields: dict[str, object] = {
         "event_time": transaction.event_time,
         "card_id": transaction.card_id,

@@ -189,6 +189,30 @@ class DecisionSink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Transactions that were about to be decided, under the name of their entry."""
+
+    entry: str
+    transaction_ids: tuple[TransactionId, ...]
+
+
+class Outbox(Protocol):
+    """What remembers whose rows may be missing in Firehose when a process ends."""
+
+    def announce(self, transaction_ids: Sequence[TransactionId]) -> Announced:
+        """Remember that these are about to be decided. Raises Unavailable."""
+        ...
+
+    def settle(self, entries: Sequence[str]) -> None:
+        """Forget *entries*, whose rows are acknowledged. Raises Unavailable."""
+        ...
+
+    def find_older(self, age_s: float, limit: int) -> list[Announced]:
+        """The oldest entries, announced by anyone longer than *age_s* ago. Raises Unavailable."""
+        ...
+
+
 class RowStore(Protocol):
     """Where rows go that Firehose does not take."""
 
