@@ -103,6 +103,19 @@ RULES_REFUSED = "fraudstream_rules_refused_total"
 RULES_RESTORED = "fraudstream_rules_restored"
 # Changes that lifted the share of declines past its limit and were put into shadow.
 RULES_TRIPPED = "fraudstream_rules_tripped_total"
+# Answers of the REST service, by route, method and status.
+API_ANSWERS = "fraudstream_api_answers_total"
+# Seconds from the head of a request to the end of its answer, by route; streams are left out.
+API_SECONDS = "fraudstream_api_seconds"
+# Transactions that were let in over REST and are not answered.
+API_IN_FLIGHT = "fraudstream_api_in_flight"
+# Transactions that were refused early, by reason: in_flight, wait (429), outage, draining (503).
+API_SHED = "fraudstream_api_shed_total"
+# Transactions asked about over REST, by what became of them: decided, repeated (decided before),
+# conflict, dry_run, failed.
+API_PREDICTIONS = "fraudstream_api_predictions_total"
+# Transactions of REST that were decided together.
+API_CHUNK = "fraudstream_api_chunk_transactions"
 # Requests to the REST service that were not let in, by flaw: unsigned, malformed, incomplete,
 # wrong_scope, wrong_host, outside_time_window, payload, unknown_key_or_signature, expired_key,
 # gateway, session, cross_site; scope where somebody known may not do what was asked.
@@ -118,6 +131,7 @@ BUILD_INFO = "fraudstream_build"
 # 1 ms to 10 s: the latency targets lie between 15 and 100 ms, an outage beyond 10 s.
 _MILLISECONDS = (1, 2.5, 5, 10, 15, 25, 50, 75, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 BUCKETS_S = tuple(milliseconds / 1_000 for milliseconds in _MILLISECONDS)
+CHUNK_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
@@ -239,6 +253,28 @@ class SupervisorMetrics:
         )
         info = Info(BUILD_INFO, "Versions of what is running", registry=registry)
         info.info({"version": version, "python": platform.python_version()})
+
+
+class ApiMetrics:
+    """What the REST service counts of its answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.answers = Counter(
+            API_ANSWERS, "Answers by status", ("route", "method", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            API_SECONDS, "Seconds of a request", ("route",), registry=registry, buckets=BUCKETS_S
+        )
+        self.in_flight = Gauge(API_IN_FLIGHT, "Transactions under way", registry=registry)
+        self.shed = Counter(
+            API_SHED, "Transactions that were refused early", ("reason",), registry=registry
+        )
+        self.predictions = Counter(
+            API_PREDICTIONS, "Transactions by what became of them", ("result",), registry=registry
+        )
+        self.chunk = Histogram(
+            API_CHUNK, "Transactions decided together", registry=registry, buckets=CHUNK_BUCKETS
+        )
 
 
 class AccessMetrics:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from consumer import metrics
 from consumer.health import Situation
-from consumer.metrics import AccessMetrics, Metrics, SupervisorMetrics
+from consumer.metrics import AccessMetrics, ApiMetrics, Metrics, SupervisorMetrics
 from consumer.status import CheckpointAge
 
 _HEAD = """\
@@ -82,6 +82,7 @@ def registered() -> dict[str, Registered]:
     Metrics(catalogue)
     SupervisorMetrics(catalogue, "")
     AccessMetrics(catalogue)
+    ApiMetrics(catalogue)
     catalogue.register(CheckpointAge(_nothing))
     return catalogue.found
 

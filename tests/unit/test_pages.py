@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer import metrics_page, settings_page
-from consumer.metrics import AccessMetrics, Metrics, SupervisorMetrics
+from consumer.metrics import AccessMetrics, ApiMetrics, Metrics, SupervisorMetrics
 from consumer.settings_schema import all_keys
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,6 +42,7 @@ def test_every_metric_of_a_worker_and_the_supervisor_is_in_what_they_expose() ->
     Metrics(registry)
     SupervisorMetrics(registry, "1.2.3")
     AccessMetrics(registry)
+    ApiMetrics(registry)
     exposed = generate_latest(registry).decode()
     own = {
         "fraudstream_checkpoint_age_seconds"
