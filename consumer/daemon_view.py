@@ -2,11 +2,13 @@
 
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from consumer.settings import Settings
 
@@ -59,7 +61,8 @@ class DaemonView:
     One daemon; ``unreachable`` says why nothing else is known, None when it answered.
 
     ``problems`` are those of health and readiness; ``states`` and ``counts`` are samples
-    of its metrics, by name and labels as Prometheus writes them.
+    of its metrics, by name and labels as Prometheus writes them. ``durations`` are its
+    histograms of seconds, by the same names: how many were at most so long.
     """
 
     url: str
@@ -68,6 +71,7 @@ class DaemonView:
     workers: tuple[WorkerView, ...] = ()
     states: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
+    durations: dict[str, dict[float, float]] = field(default_factory=dict)
 
 
 def local_url(settings: Settings) -> str | None:
@@ -111,6 +115,7 @@ def read_daemon(url: str) -> DaemonView:
             for sample in samples
             if sample.name in {f"{_NAMESPACE}{name}_total" for name in _COUNTS}
         },
+        durations=_durations(samples),
     )
 
 
@@ -127,6 +132,16 @@ def _get(url: str) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             return error.read()
+
+
+def _durations(samples: Iterable[Sample]) -> dict[str, dict[float, float]]:
+    found: dict[str, dict[float, float]] = {}
+    for sample in samples:
+        if sample.name.startswith(_NAMESPACE) and sample.name.endswith("_seconds_bucket"):
+            labels = {name: value for name, value in sample.labels.items() if name != "le"}
+            name = _label(sample.name.removesuffix("_bucket"), labels)
+            found.setdefault(name, {})[float(sample.labels["le"])] = sample.value
+    return found
 
 
 def _label(name: str, labels: dict[str, str]) -> str:

@@ -1,0 +1,36 @@
+/** Building elements. Text is always set as text, so that no value of an event becomes markup. */
+
+export const byId = (id) => document.getElementById(id);
+
+/**
+ * An element: `el("a.class", {href: "…", onclick: f}, child, …)`.
+ * Children are elements, texts, or null, which is left out.
+ */
+export function el(what, attributes = {}, ...children) {
+  const [tag, ...classes] = what.split(".");
+  const element = document.createElement(tag);
+  if (classes.length) element.className = classes.join(" ");
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** A table with a caption, headings and rows of cells; what is a number stands right. */
+export function table(caption, headings, rows) {
+  const cell = (value) =>
+    el(typeof value === "number" ? "td.number" : "td", {}, typeof value === "number" ? String(value) : value);
+  return el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption },
+    el("table", {},
+      el("caption.hidden", {}, caption),
+      el("thead", {}, el("tr", {}, headings.map((each) => el("th", { scope: "col" }, each)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))));
+}
+
+/** Pairs of a name and a value as a list. */
+export function pairs(entries) {
+  return el("dl.pairs", {}, entries.map(([name, value]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, value instanceof Node ? value : String(value)))));
+}
