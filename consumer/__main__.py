@@ -66,6 +66,16 @@ COMMANDS = {
         "checkpoints every shard before it ends.",
         "fraudstream run --config /etc/fraudstream/fraudstream.yaml",
     ),
+    "serve": Command(
+        "consumer.serve_command",
+        "serve decisions over HTTP, and the live page",
+        "Serve the REST API: decide transactions, search and read decisions, take labels, by "
+        "the engine of the daemon and its settings. Requests are signed (AWS Signature Version 4). "
+        "Serves the live page at / and prints a link that signs in once. SIGTERM drains before it "
+        "ends.",
+        "fraudstream serve --config /etc/fraudstream/fraudstream.yaml",
+        extra="api",
+    ),
     "process": Command(
         "consumer.process_command",
         None,

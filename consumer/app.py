@@ -188,7 +188,7 @@ def process(settings: Settings, protocol_out: BinaryIO) -> int:
             heartbeat = stack.enter_context(Heartbeat(settings.supervisor.run_dir, clock))
             leave_with_parent(heartbeat.leaving)
             worker = build_worker(settings, heartbeat, clock, stack)
-            _calm_garbage_collector()
+            calm_garbage_collector()
             return run_worker(
                 worker,
                 sys.stdin.buffer,
@@ -226,7 +226,7 @@ def _look_at_firehose(settings: Settings) -> list[Problem]:
     return check_delivery_stream(build_client("firehose", settings), settings)
 
 
-def _calm_garbage_collector() -> None:
+def calm_garbage_collector() -> None:
     """
     Collect less often, and leave alone what lives as long as the process.
 

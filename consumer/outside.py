@@ -26,6 +26,7 @@ from consumer.adapters.redis.connection import Client, Inspect, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.outbox import RedisOutbox
 from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.s3.calls import fetch
 from consumer.adapters.s3.letter_box import S3LetterBox
@@ -88,7 +89,7 @@ class Outside:
     """
     Everything that a worker writes to, or asks before it decides; ready for use.
 
-    ``rehearsal`` and ``known`` are further sides of the stores, which only REST asks.
+    ``rehearsal``, ``known`` and ``ping`` are further sides of the stores, which only REST asks.
     """
 
     features: FeatureStore
@@ -101,6 +102,7 @@ class Outside:
     durability: Durability | None
     rehearsal: FeatureRehearsal | None = None
     known: KnownDecisions | None = None
+    ping: Callable[[], None] | None = None
 
 
 Open = Callable[[Surroundings, ExitStack], Outside]
@@ -136,6 +138,7 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
         durability=durability,
         rehearsal=features,
         known=stores.documents,
+        ping=stores.ping,
     )
 
 
@@ -162,15 +165,28 @@ def build_stores(
     that lacks what is needed.
     """
     features = build_feature_store(settings, plan, stack, inspect)
+    documents = build_documents(settings, plan, stack, inspect)
+    documents.prepare()
+    return Stores(features, documents)
+
+
+def build_documents(
+    settings: Settings, plan: Plan, stack: ExitStack, inspect: Inspect | None = None
+) -> RedisDocuments:
+    """The decision documents, of which somebody has prepared the server; *stack* closes it."""
     documents = RedisDocuments(
         open_redis(settings, settings.redis.documents_url, stack, inspect),
         form=DocumentFormat(plan.names, plan.hash, settings.events.base_currency),
         ttl_s=settings.redis.document_ttl_s,
         alerts_max_length=settings.redis.alerts_max_length,
     )
-    stack.enter_context(closing(documents))
-    documents.prepare()
-    return Stores(features, documents)
+    return stack.enter_context(closing(documents))
+
+
+def build_outbox(settings: Settings, stack: ExitStack) -> RedisOutbox:
+    """What remembers whose rows may be missing, beside the documents; *stack* closes it."""
+    client = open_redis(settings, settings.redis.documents_url, stack)
+    return stack.enter_context(closing(RedisOutbox(client)))
 
 
 def build_feature_store(
