@@ -1,8 +1,9 @@
 """Who sent a request and what he may do: scopes, principals, and three ways to prove it."""
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Literal, Protocol
@@ -10,7 +11,7 @@ from typing import Final, Literal, Protocol
 from consumer.api.access_list import AccessKey, AccessList, Caller, Scope
 from consumer.api.canonical_request import Request, decode_name, gather_headers, split_query
 from consumer.api.sessions import SESSION_SCOPES, Sessions
-from consumer.api.sigv4 import Flaw, Forged, Secret, Verifier
+from consumer.api.sigv4 import Claim, Flaw, Forged, Secret, Verifier
 from consumer.clock import Clock
 
 __all__ = ["Authenticator", "Forbidden", "Principal", "Scope", "Via"]
@@ -101,41 +102,33 @@ class Authenticator:
             self._find_secret, region=terms.region, service=terms.service, hosts=terms.hosts
         )
 
-    def check_head(self, request: Request) -> None:
+    def begin(self, head: Request) -> "Pending":
         """
-        Refuse what can be refused before the body is read; *request* is still without one.
+        Refuse what can be refused before the body is read; *head* is still without one.
 
         Raises Forged.
         """
-        try:
-            _check_one_meaning(request)
-            headers = gather_headers(request)
-            if not self._gateway and not self._by_session(headers):
-                self._verifier.check_head(request, self._now())
-            else:
-                self._identify(request, headers)
-        except Forged as error:
-            self._tell(error)
-            raise
+        with self._told():
+            _check_one_meaning(head)
+            headers = gather_headers(head)
+            if self._by_session(headers):
+                session = self._sessions.find(head)
+                known = Principal(session.name, SESSION_SCOPES, Via.SESSION)
+                return Pending(self, head, known)
+            if self._gateway:
+                caller = _find_caller(self._access(), headers)
+                return Pending(self, head, Principal(caller.name, caller.scopes, Via.GATEWAY))
+            return Pending(self, head, self._verifier.check_head(head, self._now()))
+
+    def finish(self, request: Request, claim: Claim) -> Principal:
+        """Find out who signed *request*, whose head makes *claim*. Raises Forged."""
+        with self._told():
+            key = self._find_key(self._verifier.check_rest(request, claim))
+            return Principal(key.name, key.scopes, Via.SIGV4)
 
     async def authenticate(self, request: Request) -> Principal:
-        """Find out who sent *request*. Raises Forged."""
-        try:
-            _check_one_meaning(request)
-            return self._identify(request, gather_headers(request))
-        except Forged as error:
-            self._tell(error)
-            raise
-
-    def _identify(self, request: Request, headers: Mapping[str, Sequence[str]]) -> Principal:
-        if self._by_session(headers):
-            session = self._sessions.find(request)
-            return Principal(session.name, SESSION_SCOPES, Via.SESSION)
-        if self._gateway:
-            caller = _find_caller(self._access(), headers)
-            return Principal(caller.name, caller.scopes, Via.GATEWAY)
-        key = self._find_key(self._verifier.verify(request, self._now()))
-        return Principal(key.name, key.scopes, Via.SIGV4)
+        """Find out who sent *request*, which is whole. Raises Forged."""
+        return self.begin(request).finish(request.body)
 
     def _by_session(self, headers: Mapping[str, Sequence[str]]) -> bool:
         claimed = GATEWAY_HEADER if self._gateway else "authorization"
@@ -159,9 +152,29 @@ class Authenticator:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
 
-    def _tell(self, error: Forged) -> None:
-        key = self._access().keys.get(error.key_id) if error.key_id else None
-        self._watcher.refused(error.flaw, key.name if key else None)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Forged as error:
+            key = self._access().keys.get(error.key_id) if error.key_id else None
+            self._watcher.refused(error.flaw, key.name if key else None)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request whose head is in order: somebody known, or one who claims to have signed it."""
+
+    authenticator: Authenticator
+    head: Request
+    found: Principal | Claim
+
+    def finish(self, body: bytes) -> Principal:
+        """Who sent it, with *body*. Raises Forged."""
+        if isinstance(self.found, Principal):
+            return self.found
+        return self.authenticator.finish(replace(self.head, body=body), self.found)
 
 
 def _check_one_meaning(request: Request) -> None:

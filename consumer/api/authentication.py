@@ -9,7 +9,7 @@ from nowhere else.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,10 +70,9 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         try:
-            request = read_head(scope)
-            self._authenticator.check_head(request)
+            pending = self._authenticator.begin(read_head(scope))
             body = await read_body(scope, receive, self._limits)
-            principal = await self._authenticator.authenticate(replace(request, body=body))
+            principal = pending.finish(body)
         except Forged as error:
             await answer(unauthenticated(error), scope, send)
             return

@@ -1,6 +1,7 @@
 """Who may do what, for how long, and what is told when he may not."""
 
 import asyncio
+import hmac
 import io
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +24,18 @@ from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.metrics import API_ACCESS_ERRORS, API_ACCESS_READ, AccessMetrics
 from consumer.settings import Aws, Settings
 from tests.fakes.clock import FakeClock
-from tests.signing import ACCESS, EXPIRED, REGION, SECRET, SERVICE, signed
+from tests.signing import (
+    ACCESS,
+    EXPIRED,
+    KEY,
+    REGION,
+    SECRET,
+    SERVICE,
+    TEMPORARY,
+    TEMPORARY_SECRET,
+    TOKEN,
+    signed,
+)
 
 
 @dataclass
@@ -96,6 +108,59 @@ def test_a_key_that_expired_is_told_so_once_it_has_proved_itself() -> None:
     with pytest.raises(Forged, match="not known, or it did not sign") as caught:
         asyncio.run(door.authenticate(signed(key=EXPIRED, secret=SECRET[:-1])))
     assert heard.refusals == [(Flaw.EXPIRED, "former"), (Flaw.UNKNOWN_KEY, "former")]
+
+
+@dataclass
+class Comparisons:
+    """Counts what the standard library compares in constant time, and computes."""
+
+    compared: list[tuple[str | bytes, str | bytes]] = field(default_factory=list)
+    computed: int = 0
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        compare, new = hmac.compare_digest, hmac.new
+
+        def watched(one: str, other: str) -> bool:
+            self.compared.append((one, other))
+            return compare(one, other)
+
+        def computing(*given: object) -> hmac.HMAC:
+            self.computed += 1
+            return new(*given)  # type: ignore[call-overload, no-any-return]
+
+        patch.setattr(hmac, "compare_digest", watched)
+        patch.setattr(hmac, "new", computing)
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    watch = AccessWatch(Source(), 60, heard)
+    watch.poll()
+    door = authenticator(watch, heard)
+    good = signed(key=TEMPORARY, secret=TEMPORARY_SECRET, token=TOKEN)
+    (told,) = [value for name, value in good.headers if name == "authorization"]
+    comparisons = Comparisons()
+    comparisons.watch(monkeypatch)
+    asyncio.run(door.authenticate(good))
+    assert {told[-64:], TOKEN.encode()} <= {other for _, other in comparisons.compared}
+
+
+def test_a_key_that_nobody_has_takes_the_steps_of_one_that_somebody_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = []
+    for key in (KEY, "AKIDNOBODY"):
+        heard = Heard()
+        watch = AccessWatch(Source(), 60, heard)
+        watch.poll()
+        door, request = authenticator(watch, heard), signed(key=key, secret="a guess")
+        comparisons = Comparisons()
+        with monkeypatch.context() as patch:
+            comparisons.watch(patch)
+            with pytest.raises(Forged, match="not known, or it did not sign"):
+                asyncio.run(door.authenticate(request))
+        steps.append((len(comparisons.compared), comparisons.computed))
+    assert steps[0] == steps[1]
 
 
 def test_keys_rotate_without_a_restart() -> None:
