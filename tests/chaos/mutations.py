@@ -113,6 +113,14 @@ MUTATIONS = (
         "dynamodb/the lease is lost in mid-stream",
     ),
     Mutation(
+        "a worker begins at its checkpoint",
+        "1 nothing is lost",
+        "consumer/adapters/kinesis.py",
+        "return Position(int(sequence_number), int(sub_sequence_number or 0))",
+        "return None",
+        "stream/a checkpoint that the stream no longer holds",
+    ),
+    Mutation(
         "nothing is checkpointed while a flood may have begun",
         "7 a bad record costs itself",
         "consumer/worker.py",

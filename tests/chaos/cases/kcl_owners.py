@@ -56,6 +56,8 @@ def _iterators(arena: ReshardingArena) -> None:
 def _shards_of(arena: ReshardingArena, daemon: ChaosDaemon) -> list[str]:
     """The shards whose leases *daemon* holds; checkpoints are looked at on the way."""
     arena.look()
+    assert daemon.process is not None
+    assert daemon.process.poll() is None, f"the daemon has left; its log is {daemon.log}"
     worker = daemon.environment["FRAUDSTREAM_KCL__WORKER_ID"]
     return [shard for shard, (owner, _) in daemon.leases().items() if owner == worker]
 
@@ -74,8 +76,8 @@ def _two_owners(arena: ReshardingArena) -> None:
     # The first to start leads the KCL's assignment of leases, so it must not be the one to stop.
     second = arena.daemon()
     eventually(lambda: len(second.workers()) == _SHARDS, "the second has all shards", 150.0)
-    # Nobody but the KCL is to notice that it stands still.
-    first = arena.daemon(WORKER__PROGRESS_LIMIT_S="600")
+    # As long as it may be: nobody but the KCL is to notice that it stands still.
+    first = arena.daemon(WORKER__PROGRESS_LIMIT_S="150")
     # Leases are balanced by what their shards carry.
     with arena.sending(arena.lanes(_SHARDS, _MIX), pause_s=0.05):
         eventually(lambda: _shards_of(arena, first), "the first owns a shard", 150.0)

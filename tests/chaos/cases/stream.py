@@ -23,9 +23,10 @@ from consumer.decode import DecodeRules, decode
 from consumer.local.findings import build_oracle
 from consumer.local.oracle import LATE, Event
 from consumer.local.resources import session
-from consumer.metrics import FUTURE_EVENTS, LATE_DROPPED
-from consumer.model import Position, Transaction
+from consumer.metrics import DEAD_LETTERS, FUTURE_EVENTS, LATE_DROPPED, RECORDS
+from consumer.model import Position, ShardId, Transaction
 from consumer.ports import Observe
+from consumer.suspicion import Death, accuse, case_path
 from tests.chaos.arena import Arena
 from tests.chaos.faults import Act, Fault, Port, When
 from tests.chaos.found import PrefixWatch
@@ -67,10 +68,10 @@ def _at(item: Item, event_ms: int) -> Item:
     return replace(item, data=orjson.dumps(event))
 
 
-def _note(arena: Arena, number: int) -> None:
-    """Count *number* faults that the stream itself carries."""
-    assert number > 0, "this seed made nothing to inject"
-    for _ in range(number):
+def _note_seen(arena: Arena, number: float) -> None:
+    """Count *number* faults that the stream carried, as workers told of them."""
+    assert number > 0, "no worker saw what was to be injected"
+    for _ in range(round(number)):
         arena.count.note()
 
 
@@ -83,12 +84,14 @@ def _resent(arena: Arena) -> None:
     items = _items(arena, _TODAY)
     resent = [item for item in items if arena.choice.random() < 0.7]
     arena.choice.shuffle(resent)
-    _note(arena, len(resent))
     # Some in the chunk of their first, the others after everything.
     near = [again for item in items[:60] for again in (item, item)]
     run = arena.shard(items=[*near, *items[60:], *resent])
+    metrics = ScrapedMetrics(run)
     run.work()
     assert run.exits == [0]
+    assert metrics.read(RECORDS, outcome="duplicate") == 60 + len(resent)
+    _note_seen(arena, metrics.read(RECORDS, outcome="duplicate"))
 
 
 def _distinct_seconds(items: Iterable[Item]) -> list[Item]:
@@ -110,15 +113,18 @@ def _resent_elsewhere(arena: Arena) -> None:
     first = arena.shard(items=items)
     # In the same order and about as fast, so that the two meet at the same ids.
     second = arena.shard(items=[each for pair in zip(resent, own, strict=False) for each in pair])
-    _note(arena, min(len(resent), len(own)))
     arena.shards[0][1].share(arena.shards[1][1])
     first.largest = second.largest = 40
+    metrics = [ScrapedMetrics(run) for run in (first, second)]
     with first.owner() as one, second.owner() as other:
         one.begin()
         other.begin()
         one.join()
         other.join()
     assert first.exits == second.exits == [0]
+    repeats = sum(each.read(RECORDS, outcome="duplicate") for each in metrics)
+    assert repeats == min(len(resent), len(own))
+    _note_seen(arena, repeats)
 
 
 def _late_by_entity(arena: Arena, ledger: Ledger) -> dict[str, int]:
@@ -144,10 +150,10 @@ def _late(arena: Arena) -> None:
     metrics = ScrapedMetrics(run)
     run.work()
     late = _late_by_entity(arena, arena.shards[0][1])
-    _note(arena, sum(late.values()))
     assert run.exits == [0]
     counted = {entity: metrics.read(LATE_DROPPED, entity=entity) for entity in late}
     assert counted == late
+    _note_seen(arena, sum(counted.values()))
 
 
 @case(
@@ -182,25 +188,23 @@ def _no_order(arena: Arena) -> None:
 )
 def _ahead(arena: Arena) -> None:
     items = []
-    ahead = 0
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     for item in _items(arena, _TODAY):
         event_ms = event_time_ms(_event(item))
         # It arrives when it happens; every fifth one says that it happens later.
         arriving = replace(item, ago_ms=now_ms - event_ms - 500)
         if arena.choice.random() < 0.2:
-            ahead += 1
             # From minutes to years.
             arriving = _at(arriving, event_ms + round(10 ** arena.choice.uniform(5, 11)))
         items.append(arriving)
-    _note(arena, ahead)
     run = arena.shard(items=items)
     metrics = ScrapedMetrics(run)
     run.work()
     assert run.exits == [0]
     # The shard's own moment is later than the one above, so that all arrive a little later.
     future = sum(event_time_ms(each.event) > each.arrival_ms for each in arena.shards[0][0].placed)
-    assert metrics.read(FUTURE_EVENTS) == future > 0
+    assert metrics.read(FUTURE_EVENTS) == future
+    _note_seen(arena, metrics.read(FUTURE_EVENTS))
     assert not any(_late_by_entity(arena, arena.shards[0][1]).values())
 
 
@@ -332,14 +336,17 @@ def _hostile(arena: Arena, kinds: Sequence[_Corpus]) -> None:
         if name not in ("latitude", "longitude")
     }
     bad = [Item(data, code) for kind in kinds for data, code in kind(event)]
-    _note(arena, len(bad))
     for item in bad:
         items.insert(arena.choice.randint(0, len(items)), item)
     run = arena.shard(items=items, faults=[Fault(Port.PUT, 2, When.MIDDLE)])
     # Java hands over 10 MiB at most, and what it reads at once.
     run.largest = 40
+    metrics = ScrapedMetrics(run)
     run.work()
     assert run.exits[-1] == 0
+    # At least: what the worker that died had counted comes again.
+    assert metrics.read(DEAD_LETTERS) >= len(bad)
+    _note_seen(arena, metrics.read(DEAD_LETTERS))
     text = run.log.read_text()
     assert "Traceback" not in text
     assert len(text) < 200_000, "a log that repeats what it was sent"
@@ -368,7 +375,6 @@ _FLOOD: dict[str, Any] = {
 def _flooded(arena: Arena, bad: Sequence[Item]) -> ShardRun:
     """A shard of good records, then *bad* ones, then good ones, that holds a worker."""
     good = _items(arena, _TODAY)
-    _note(arena, len(bad))
     run = arena.shard(items=[*good[:_GOOD], *bad, *good[_GOOD:]], **_FLOOD)
     run.largest = 25
     return run
@@ -379,13 +385,14 @@ _GOOD = 80
 _LET_PASS = 34
 
 
-def _assert_held(run: ShardRun) -> None:
+def _assert_held(arena: Arena, run: ShardRun) -> None:
     """
     Two starts are held and say why, and together let no more pass than one may.
 
     A start counts anew. Where only bad ones follow its checkpoint nothing may be checkpointed
     at all: else one start after another would drain the stream.
     """
+    metrics = ScrapedMetrics(run)
     for _ in range(2):
         before = run.lease.checkpoint
         with run.owner() as owner:
@@ -398,6 +405,7 @@ def _assert_held(run: ShardRun) -> None:
     reasons = [event["reason"] for event in read_log(run) if event["event"] == "held"]
     assert len(reasons) == 2
     assert all("dead_letters.limit_share = 0.3" in reason for reason in reasons), reasons
+    _note_seen(arena, metrics.read(DEAD_LETTERS))
 
 
 @case(
@@ -412,7 +420,7 @@ def _flood(arena: Arena) -> None:
     run.work()
     assert run.lease.checkpoint == everything[_GOOD - 1].position
     run.placed = everything
-    _assert_held(run)
+    _assert_held(arena, run)
     run.work(DEAD_LETTERS__LIMIT_SHARE="1")
     assert run.exits[-1] == 0
 
@@ -431,7 +439,7 @@ def _flood_by_settings(arena: Arena) -> None:
         for item in _items(arena, replace(_TODAY, transactions=90), "new")
     ]
     run = _flooded(arena, unknown)
-    _assert_held(run)
+    _assert_held(arena, run)
     told = dict(arena.place.find().letters)
     assert set(told.values()) == {"unknown_field"}
     passed = run.lease.checkpoint or Position(0)
@@ -467,10 +475,12 @@ def _no_flood(arena: Arena) -> None:
         for number, item in enumerate(good)
         for each in ([item, Item(b"{", "not_json")] if number % 4 == 0 else [item])
     ]
-    _note(arena, len(items) - len(good))
     run = arena.shard(items=items, **_FLOOD)
+    metrics = ScrapedMetrics(run)
     run.work()
     assert run.exits == [0]
+    assert metrics.read(DEAD_LETTERS) == len(items) - len(good)
+    _note_seen(arena, metrics.read(DEAD_LETTERS))
 
 
 @case(
@@ -486,21 +496,50 @@ def _trimmed(arena: Arena) -> None:
     ]
     _replace_ledger(arena, run)
     run.lease.checkpoint = Position(17, 3)
-    arena.count.note()
+    # What was suspected up to the checkpoint does not come again, what follows it does.
+    for first, last in (("9:0", "17:3"), ("17:4", f"{10**6 + 5}:0")):
+        _suspect(arena, run, first, last)
     run.work()
+    ranges = _worked_alone(run)
+    assert ranges[0] == [f"17:4-{10**6 + 5}:0"], ranges
+    assert _worked_alone_at_last(arena, run) == [], "it is suspected for ever"
+    _note_seen(arena, len(ranges))
 
 
 @case(
     "stream/a first position that is a word or far behind the stream",
-    "whatever the KCL calls it, the worker takes what it is given",
+    "whatever the KCL calls it, the worker begins there, and forgets no suspicion by it",
 )
 def _first_positions(arena: Arena) -> None:
-    for word in ("LATEST", "AT_TIMESTAMP", "SHARD_END", "0"):
+    for word in ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END", "0"):
         run = arena.shard(replace(_TODAY, transactions=20))
         run.first_position = word
-        arena.count.note()
+        _suspect(arena, run, "1:0", "4:0")
         run.work()
         assert run.exits == [0]
+        assert _worked_alone(run) == [["1:0-4:0"]]
+        assert _worked_alone_at_last(arena, run) == []
+        _note_seen(arena, len(_worked_alone(run)))
+
+
+def _suspect(arena: Arena, run: ShardRun, first: str, last: str) -> None:
+    """Leave a death behind, as the supervisor does, with the records up to *last* under way."""
+    death = Death("SIGKILL", "decode", 0.1, run.placed[0].arrival_ms, (first, last))
+    accuse(arena.folder / "run", SETTINGS.kcl.application_name, ShardId(run.shard_id), death)
+
+
+def _worked_alone(run: ShardRun) -> list[list[str]]:
+    """The ranges that each worker said it works record by record."""
+    told = [event for event in read_log(run) if "one by one" in event["event"]]
+    return [event["ranges"] for event in told]
+
+
+def _worked_alone_at_last(arena: Arena, run: ShardRun) -> list[list[str]]:
+    """The ranges that are still suspected."""
+    application = SETTINGS.kcl.application_name
+    path = case_path(arena.folder / "run", application, ShardId(run.shard_id))
+    found: list[list[str]] = orjson.loads(path.read_bytes())["ranges"] if path.exists() else []
+    return found
 
 
 def _history(arena: Arena, items: Sequence[Item]) -> list[tuple[Item, Transaction]]:
@@ -526,13 +565,14 @@ def _go_live(arena: Arena) -> None:
                 for _, transaction in history[start : start + 50]
             ]
         )
-    _note(arena, end - begin)
     faults = [Fault(Port.OBSERVE, 2, When.AFTER), Fault(Port.DECIDE, 4, When.MIDDLE)]
     run = arena.shard(items=items[begin:], faults=faults)
     told = place([item for item, _ in history], "history", run.placed[0].arrival_ms)
     # The oracle counts history first, in its order; nothing of it alone has a document.
     arena.shards[0][1].story[:0] = [(each, as_observed(each)) for each in told]
     run.work()
+    documents = arena.place.find().documents.values()
+    _note_seen(arena, sum("repeated" in document["applied"] for document in documents))
 
 
 @case(
@@ -543,17 +583,19 @@ def _two_owners(arena: Arena) -> None:
     run = arena.shard(Mix(transactions=300, hot=True, labels=0.2, malformed=0.06))
     # The first never asks for a checkpoint before its end, and so never learns of the second.
     never = {"WORKER__CHECKPOINT_INTERVAL_S": _NEVER_S}
+    metrics = ScrapedMetrics(run)
     with (
         run.owner(WORKER__CHUNK_SIZE="3", **never) as first,
         run.owner(WORKER__CHUNK_SIZE="64") as second,
     ):
         first.sizes, second.sizes = (1, 9), (100, 200)
-        _note(arena, 1)
         first.begin()
         second.begin()
         first.join()
         second.join()
     assert run.exits == [0, 0]
+    # Once each: by whichever owner was second at it.
+    _note_seen(arena, metrics.read(RECORDS, outcome="redelivered"))
 
 
 @case(
@@ -593,7 +635,6 @@ def _stale(arena: Arena) -> None:
         if abs(ago_ms - _LIFETIME_H * _HOUR_MS) > 120_000:
             stale = ago_ms > _LIFETIME_H * _HOUR_MS
             items.append(replace(item, ago_ms=ago_ms, error="stale" if stale else item.error))
-    _note(arena, sum(item.error == "stale" for item in items))
     faults = [Fault(Port.PUT, 2, When.AFTER), Fault(Port.DECIDE, 2, When.AFTER)]
     run = arena.shard(
         items=items,
@@ -601,7 +642,9 @@ def _stale(arena: Arena) -> None:
         REDIS__DOCUMENT_TTL_S=str(_LIFETIME_H * 3_600),
         DEAD_LETTERS__LIMIT_SHARE="1",
     )
+    metrics = ScrapedMetrics(run)
     run.work()
+    _note_seen(arena, metrics.read(DEAD_LETTERS, error="stale"))
 
 
 @case(
@@ -620,7 +663,6 @@ def _retention(arena: Arena) -> None:
     with closing(session(arena.lab.stack.aws_url).client("kinesis")) as kinesis:
         kinesis.create_stream(StreamName=arena.name, ShardCount=1)
         kinesis.increase_stream_retention_period(StreamName=arena.name, RetentionPeriodHours=48)
-        arena.count.note()
         with run.log.open("wb") as log:
             daemon = subprocess.run(
                 [sys.executable, "-m", "consumer", "run"],
@@ -638,4 +680,5 @@ def _retention(arena: Arena) -> None:
         assert word in said, said
     assert "Traceback" not in said
     assert not arena.place.find().documents
+    _note_seen(arena, said.count("redis.document_ttl_s"))
     arena.shards.clear()
