@@ -236,7 +236,7 @@ def open_stream(live: Live, request: Request, cursor: str | None, *, figures: bo
 
 def _describe_alerts(reader: AlertReader) -> Operation:
     return Operation(
-        name="listAlerts",
+        name="list_alerts",
         method="GET",
         path="/v1/alerts",
         scope=Scope.READ,
@@ -248,15 +248,15 @@ def _describe_alerts(reader: AlertReader) -> Operation:
         parameters=_ALERT_PARAMETERS,
         answer=Content(AlertsAnswer),
         handle=reader.read,
-        problems=(Kind.INVALID, Kind.OVERLOADED, Kind.UNAVAILABLE),
-        tag="analysis",
+        problems=(Kind.OVERLOADED, Kind.UNAVAILABLE),
+        tag="alerts",
     )
 
 
 def _describe_evidence(reader: EvidenceReader) -> Operation:
     identity = {"type": "string", "minLength": 1, "maxLength": LONGEST_ID}
     return Operation(
-        name="readEvidence",
+        name="read_evidence",
         method="GET",
         path="/v1/evidence/{transaction_id}",
         scope=Scope.READ,
@@ -264,8 +264,8 @@ def _describe_evidence(reader: EvidenceReader) -> Operation:
         parameters=(Parameter("transaction_id", identity, "The id of the event", "path"),),
         answer=Content(EvidenceView),
         handle=reader.read,
-        problems=(Kind.INVALID, Kind.UNKNOWN_TRANSACTION, Kind.UNAVAILABLE),
-        tag="analysis",
+        problems=(Kind.UNKNOWN_TRANSACTION, Kind.UNAVAILABLE),
+        tag="transactions",
     )
 
 

@@ -59,7 +59,8 @@ class Recent:
 
     def scores(self) -> list[int]:
         """How many fraud probabilities lie in each of ``SCORE_BANDS`` equal parts of 0 to 1."""
-        return [sum(band) for band in zip(*(e.bands for e in self._seconds.values()), strict=True)]
+        bands = [each.bands for each in self._seconds.values()]
+        return [sum(each[place] for each in bands) for place in range(SCORE_BANDS)]
 
     def latency(self) -> dict[str, int | None]:
         """Percentiles of all that was looked at, in milliseconds, and of how many they are."""
