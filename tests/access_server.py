@@ -20,7 +20,7 @@ from consumer.api.access_opening import Access, open_access
 from consumer.api.access_watch import AccessSource
 from consumer.api.authentication import Authentication, Limits
 from consumer.api.canonical_request import Request
-from consumer.api.session_endpoint import PATH, SessionEndpoint
+from consumer.api.session_endpoint import PATH, TOKENS_PATH, SessionEndpoint, TokenEndpoint
 from consumer.clock import SystemClock
 from consumer.metrics import AccessMetrics
 from consumer.settings import Api, ApiAuth, Aws, Settings
@@ -118,8 +118,13 @@ def serve(
         access = open_access(
             settings, source or Text(), AccessMetrics(registry), SystemClock(), stack
         )
+        tokens = TokenEndpoint(access.sessions)
+
+        async def inner(scope: Connection, receive: Receive, send: Send) -> None:
+            await (tokens if scope["path"] == TOKENS_PATH else tell)(scope, receive, send)
+
         guarded = Authentication(
-            tell,
+            inner,
             access.authenticator,
             Limits(MAX_BODY_BYTES, timeout_s),
             is_open=lambda path: path.startswith("/open"),

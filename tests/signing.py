@@ -12,6 +12,7 @@ KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 TEMPORARY, TEMPORARY_SECRET = "ASIATEMPORARY", "zu9bMtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY0001"
 TOKEN = "AQoDYXdzEPT//////////wEXAMPLE"
 EXPIRED = "AKIDEXPIRED"
+ADMIN = "AKIDADMIN"
 REGION, SERVICE = "eu-central-1", "execute-api"
 GATEWAY_SECRET = "wg5C0T9q2uJxkqRrYk8Zl3m7Vn1Xo6Pb"
 
@@ -31,6 +32,10 @@ keys:
     name: former
     scopes: [predict]
     expires: 2026-01-31T00:00:00Z
+  - access_key_id: {ADMIN}
+    secret_access_key: {SECRET}
+    name: operations
+    scopes: [admin]
 callers:
   - arn: arn:aws:sts::111122223333:assumed-role/checkout/*
     name: checkout

@@ -19,10 +19,13 @@ from consumer.yaml_document import YamlDocument, expect_key, read_yaml
 MIN_SECRET_LENGTH: Final = 32
 """Whoever sees a signed request can try secrets on it, as fast as he likes."""
 
+NAME_PATTERN: Final = r"^[A-Za-z0-9_.@/-]{1,64}\Z"
+"""What names somebody, in the list and in logs."""
+
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,128}", re.ASCII)
 _SECRET: Final = re.compile(rf"[!-~]{{{MIN_SECRET_LENGTH},256}}", re.ASCII)
 _TOKEN: Final = re.compile(r"[!-~]{1,4096}", re.ASCII)
-_NAME: Final = re.compile(r"[A-Za-z0-9_.@/-]{1,64}", re.ASCII)
+_NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::[0-9]{12}:[A-Za-z0-9_+=,.@/*-]{1,512}")
 _SECRET_FORM: Final = f"{MIN_SECRET_LENGTH} to 256 printable characters without spaces"
 

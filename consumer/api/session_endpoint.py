@@ -1,13 +1,15 @@
-"""``/v1/session``: signing in to the page by a token, asking who is, and signing out."""
+"""``/v1/session``: signing in to the page by a token, asking who is, signing out; new tokens."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from consumer.api.access import AccessWatcher
+from consumer.api import access
+from consumer.api.access import AccessWatcher, Principal
+from consumer.api.access_list import NAME_PATTERN
 from consumer.api.authentication import (
     Disconnected,
     Limits,
@@ -22,6 +24,7 @@ from consumer.api.sessions import SESSION_SCOPES, Sessions
 from consumer.api.sigv4 import Forged
 
 PATH: Final = "/v1/session"
+TOKENS_PATH: Final = "/v1/session/tokens"
 
 _MAX_BODY_BYTES: Final = 1_024
 _TIMEOUT_S: Final = 5.0
@@ -32,6 +35,12 @@ class _SignIn(msgspec.Struct, forbid_unknown_fields=True):
     """What signs in."""
 
     token: str
+
+
+class _Invitation(msgspec.Struct, forbid_unknown_fields=True):
+    """Who is to sign in."""
+
+    name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 
 
 class SessionEndpoint:
@@ -78,11 +87,51 @@ class SessionEndpoint:
         return {"name": name, "scopes": sorted(SESSION_SCOPES), "csrf": csrf}
 
 
-def _read_token(request: Request) -> str:
+class TokenEndpoint:
+    """
+    An ASGI application of one path, behind authentication: an administrator asks for a token.
+
+    ``POST {"name": …}`` answers with a token with which that person can sign in once.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request of ASGI 3. Raises Forbidden."""
+        principal: Principal = scope["state"]["principal"]
+        principal.require(access.Scope.ADMIN)
+        try:
+            body = await read_body(scope, receive, Limits(_MAX_BODY_BYTES, _TIMEOUT_S))
+            name = _read_name(replace(read_head(scope), body=body))
+            token = self._sessions.issue_token(name)
+            await _respond(send, 201, {"token": token, "link": f"/#token={token}", "name": name})
+        except Refused as error:
+            await answer(error.problem, scope, send)
+        except Disconnected:
+            return
+
+
+def _read_name(request: Request) -> str:
+    if request.method != "POST":
+        raise Refused(Problem(Kind.WRONG_METHOD, "expected POST", headers={"Allow": "POST"}))
+    _check_media_type(request)
+    try:
+        return msgspec.json.decode(request.body, type=_Invitation).name
+    except msgspec.DecodeError as error:
+        expected = f'a body such as {{"name": "anna"}}, the name like {NAME_PATTERN}'
+        raise invalid("name", "something else", expected) from error
+
+
+def _check_media_type(request: Request) -> None:
     media_type = next(iter(gather_headers(request).get("content-type", ())), "")
     if media_type.partition(";")[0].strip().lower() != "application/json":
         # A form of another site can send other types without asking.
         raise Refused(Problem(Kind.WRONG_MEDIA_TYPE, "expected application/json"))
+
+
+def _read_token(request: Request) -> str:
+    _check_media_type(request)
     try:
         return msgspec.json.decode(request.body, type=_SignIn).token
     except msgspec.DecodeError as error:

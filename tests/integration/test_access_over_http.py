@@ -23,6 +23,7 @@ from tests.access_server import MAX_BODY_BYTES, AccessServer, Answer, serve
 from tests.forged_answers import BEGIN, END, PAGE, render_table
 from tests.forged_requests import build_detours, build_forgeries, moment, sign_at
 from tests.signing import (
+    ADMIN,
     GATEWAY_SECRET,
     KEY,
     REGION,
@@ -320,6 +321,27 @@ def test_what_does_not_sign_in_is_told_why(
     answer = server.send(Request("POST", "/v1/session", "", headers, body))
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def invite(server: AccessServer, body: bytes, key: str = ADMIN, method: str = "POST") -> Answer:
+    url = f"http://{server.host}/v1/session/tokens"
+    headers = {"Content-Type": "application/json"}
+    return server.send(signed(method, url, body, key=key, headers=headers))
+
+
+def test_an_administrator_invites_somebody_to_sign_in(server: AccessServer) -> None:
+    invited = invite(server, b'{"name": "anna"}')
+    assert (invited.status, invited.fields["name"]) == (201, "anna")
+    assert invited.fields["link"] == f"/#token={invited.fields['token']}"
+    assert sign_in(server, str(invited.fields["token"])).fields["name"] == "anna"
+
+
+def test_nobody_else_invites(server: AccessServer) -> None:
+    assert invite(server, b'{"name": "anna"}', key=KEY).status == 403
+    assert invite(server, b'{"name": "an\\nna"}').status == 422
+    assert invite(server, b'{"name": "anna\\n"}').status == 422
+    assert invite(server, b"").status == 422
+    assert invite(server, b"", method="GET").status == 405
 
 
 def test_sessions_have_no_other_methods(server: AccessServer) -> None:

@@ -254,4 +254,7 @@ def test_what_becomes_of_the_list_is_counted_and_told() -> None:
         assert registry.get_sample_value(API_ACCESS_ERRORS, {"cause": cause}) == 1
     assert SECRET not in stream.getvalue()
     first = orjson.loads(stream.getvalue().splitlines()[0])
-    assert (first["keys"], first["names"]) == (3, ["checkout", "former", "nightly"])
+    assert (first["keys"], first["names"]) == (
+        4,
+        ["checkout", "former", "nightly", "operations"],
+    )
