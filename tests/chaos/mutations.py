@@ -94,7 +94,7 @@ MUTATIONS = (
         "consumer/engine.py",
         "        if name in seen:\n",
         "        if False:\n",
-        "stream/a producer sends everything again",
+        "redis/refused at the first of two records of one id",
     ),
     Mutation(
         "a checkpoint waits for the replicas",

@@ -1,6 +1,10 @@
 """Redis through a proxy that cuts, refuses and delays: nothing is lost, nothing counted twice."""
 
+import time
+from dataclasses import replace
 from functools import partial
+
+import orjson
 
 from consumer.adapters.kinesis import EXIT_UNAVAILABLE
 from tests.chaos.arena import Arena
@@ -18,7 +22,7 @@ from tests.chaos.proxy import (
 from tests.chaos.registry import case
 from tests.chaos.servers import await_that, log_lines, stopped, waits, working
 from tests.chaos.shard import ShardRun
-from tests.chaos.traffic import NEAR, Mix
+from tests.chaos.traffic import NEAR, PLAIN, Item, Mix, build_traffic
 
 ONCE = "whatever was applied before the connection was cut is not applied again"
 # Many labels, some of them ahead of their transactions, and few chunks.
@@ -105,6 +109,34 @@ for _how, _when in _CUTS.items():
         f"redis/cut {_when} at the take-over of a label that waited",
         "the label is on its document and in its entities, once",
     )(partial(_cut_take_over, _how))
+
+
+@case(
+    "redis/refused at the first of two records of one id, and healed before the second",
+    "the first decides all the same; the other one, which says something else, is a conflict",
+)
+def _refuse_first(arena: Arena) -> None:
+    """Both in one chunk, and the server takes what comes later in the same pipeline."""
+    now_ms = time.time_ns() // 1_000_000
+    items = build_traffic(f"{arena.name}0", replace(PLAIN, transactions=90), arena.choice, now_ms)
+    names = []
+    for index in (70, 45, 12):
+        event = orjson.loads(items[index].data)
+        names.append(event["transaction_id"])
+        items.insert(index + 1, Item(orjson.dumps({**event, "amount": "4999.99"})))
+    run = arena.shard(items=items, WORKER__CHUNK_SIZE="100")
+    run.smallest = run.largest = 100
+    with arena.proxy() as proxy:
+        proxy.disturb(
+            *(
+                Disturbance(How.ERROR, _DECIDE, text=LOADING, also=f"{{tx:{name}}}".encode())
+                for name in names
+            )
+        )
+        run.work(REDIS__URL=proxy.url)
+        assert len(proxy.injected) == len(names), "not every refusal took place"
+    assert sorted(code for _, code in arena.place.find().letters) == ["conflict"] * len(names)
+    assert run.exits == [0]
 
 
 def _refuse(text: str, arena: Arena) -> None:
