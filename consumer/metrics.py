@@ -109,7 +109,7 @@ API_ANSWERS = "fraudstream_api_answers_total"
 API_SECONDS = "fraudstream_api_seconds"
 # Transactions that were let in over REST and are not answered.
 API_IN_FLIGHT = "fraudstream_api_in_flight"
-# Transactions that were refused early, by reason: in_flight, wait (429), outage, draining (503).
+# Transactions that were refused early, by reason: in_flight, wait (429), outage, rows (503).
 API_SHED = "fraudstream_api_shed_total"
 # Transactions asked about over REST, by what became of them: decided, repeated (decided before),
 # conflict, dry_run, failed.

@@ -21,11 +21,13 @@ from consumer.adapters.files import FileTexts
 from consumer.adapters.firehose import FirehoseSink
 from consumer.adapters.private_file import PrivateFile
 from consumer.adapters.redis.accepted_rules import RedisAcceptedRules
+from consumer.adapters.redis.alerts import RedisAlerts
 from consumer.adapters.redis.cluster import Servers
 from consumer.adapters.redis.connection import Client, Inspect, connect
 from consumer.adapters.redis.documents import RedisDocuments
 from consumer.adapters.redis.durability import RedisDurability
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.figures import RedisFigures
 from consumer.adapters.redis.outbox import RedisOutbox
 from consumer.adapters.redis.warmth import RedisWarmth
 from consumer.adapters.s3.calls import fetch
@@ -181,6 +183,13 @@ def build_documents(
         alerts_max_length=settings.redis.alerts_max_length,
     )
     return stack.enter_context(closing(documents))
+
+
+def build_live_stores(settings: Settings, stack: ExitStack) -> tuple[RedisAlerts, RedisFigures]:
+    """What the live page reads, each on a connection of its own; *stack* closes them."""
+    url = settings.redis.documents_url
+    alerts = stack.enter_context(closing(RedisAlerts(open_redis(settings, url, stack))))
+    return alerts, stack.enter_context(closing(RedisFigures(open_redis(settings, url, stack))))
 
 
 def build_outbox(settings: Settings, stack: ExitStack) -> RedisOutbox:

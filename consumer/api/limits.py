@@ -23,7 +23,7 @@ class Shed(StrEnum):
     IN_FLIGHT = "in_flight"
     WAIT = "wait"
     OUTAGE = "outage"
-    DRAINING = "draining"
+    ROWS = "rows"
 
 
 class Admission:

@@ -111,11 +111,12 @@ class Predictor:
     """
     Decides what ``predict`` is asked for.
 
-    *ping* raises Unavailable while Redis does not answer: until it does nothing is let in.
+    *ping* raises Unavailable while Redis does not answer: until it does nothing is let in, nor
+    while decisions are *blocked* because their rows cannot be passed on.
     ``observe_chunk`` hears of the size of each chunk.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the engine, its bounds, the clock and three hooks
         self,
         decider: Deciding,
         admission: Admission,
@@ -124,6 +125,7 @@ class Predictor:
         clock: Clock,
         ping: Callable[[], None],
         observe_chunk: Callable[[int], None],
+        blocked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._decider = decider
         self._admission = admission
@@ -131,6 +133,7 @@ class Predictor:
         self._clock = clock
         self._ping = ping
         self._observe_chunk = observe_chunk
+        self._blocked = blocked
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._backlog: deque[_Item] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -175,6 +178,8 @@ class Predictor:
         have been decided all the same; asking again returns that decision.
         """
         count = len(transactions)
+        if not dry_run and self._blocked():
+            raise self._admission.refuse_for_now(Shed.ROWS, count, "firehose takes no rows")
         job = _Job(self._future(), transactions, dry_run, answers=[None] * count, left=count)
         answers: list[Answer | Problem] = await self._answered(job, count)
         return answers

@@ -1,0 +1,121 @@
+"""
+The process around the service: a socket, uvicorn, and the order in which all of it ends.
+
+On SIGTERM ``/readyz`` turns red first, so that load balancers send requests elsewhere; then the
+port is closed and what was accepted is answered; then the engine ends, and last the rows go out.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TextIO
+
+import uvicorn
+import uvloop
+
+from consumer.api.opening import Opened, open_service
+from consumer.app import calm_garbage_collector
+from consumer.clock import Clock
+from consumer.errors import Misconfigured, Problem
+from consumer.logs import configure, get_logger
+from consumer.settings import Api, Settings
+
+_log = get_logger(__name__)
+
+_BACKLOG = 2_048
+_KEEP_ALIVE_S = 75
+_ROWS_S = 10.0
+# The engine's thread gives the interpreter up as soon as a request is to be answered.
+_SWITCH_S = 0.0005
+
+
+def serve(settings: Settings, clock: Clock, out: TextIO) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Prints where to sign in on *out*."""
+    configure(settings.logs.level, settings.logs.format)
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(settings.api))
+        opened = open_service(settings, clock, stack)
+        calm_garbage_collector()
+        sys.setswitchinterval(_SWITCH_S)
+        uvloop.run(_serve(opened, listener, settings.api, out))
+        if opened.publisher is not None:
+            opened.publisher.close(_ROWS_S)
+    _log.info("stopped")
+    return 0
+
+
+def listen(api: Api) -> socket.socket:
+    """A socket at the address of *api*. Raises Misconfigured where that cannot be had."""
+    family = socket.AF_INET6 if ":" in api.host else socket.AF_INET
+    try:
+        return socket.create_server((api.host, api.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        found = f"{api.host}:{api.port} ({error.strerror})"
+        expected = "an address of this machine with a free port, or port 0"
+        raise Misconfigured([Problem("settings", "api.port", found, expected)]) from error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own, which would end the process by the signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _serve(opened: Opened, listener: socket.socket, api: Api, out: TextIO) -> None:
+    server = _Server(
+        uvicorn.Config(
+            opened.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # What a client says of where it comes from is not believed.
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(api.drain_limit_s),
+        )
+    )
+    opened.predictor.start()
+    if opened.publisher is not None:
+        opened.publisher.start()
+    loop = asyncio.get_running_loop()
+    drains: set[asyncio.Task[None]] = set()
+
+    def stop() -> None:
+        if drains:
+            server.force_exit = True
+        drains.add(loop.create_task(_drain(opened, server, api)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    _announce(opened, listener, api, out)
+    await server.serve(sockets=[listener])
+    # Nobody waits for an answer any more.
+    await asyncio.to_thread(opened.predictor.close)
+
+
+async def _drain(opened: Opened, server: uvicorn.Server, api: Api) -> None:
+    _log.info("draining")
+    opened.readiness.drain()
+    await opened.feed.live.close()
+    await asyncio.sleep(api.drain_delay_s)
+    server.should_exit = True
+
+
+def _announce(opened: Opened, listener: socket.socket, api: Api, out: TextIO) -> None:
+    port = listener.getsockname()[1]
+    host = f"[{api.host}]" if ":" in api.host else api.host
+    _log.info("serving", host=api.host, port=port)
+    token = opened.access.sessions.issue_token()
+    out.write(
+        f"fraudstream: the live page, good for one sign-in: http://{host}:{port}/#token={token}\n"
+    )
+    out.flush()
