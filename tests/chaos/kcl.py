@@ -307,8 +307,8 @@ class KclArena:
 
     def signal(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal, counted as an injection."""
-        self.count.note()
         os.kill(pid, number)
+        self.count.note()
 
     def injected(self) -> list[float]:
         """When each injection took place, oldest first."""

@@ -191,23 +191,23 @@ class ReshardingArena:
 
     def split(self, shard: "ShardTypeDef") -> None:
         """Split *shard* in its middle; counted as an injection."""
-        self.count.note()
         keys = shard["HashKeyRange"]
         middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2 + 1
         self.kinesis.split_shard(
             StreamName=self.name, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle)
         )
         self.await_active()
+        self.count.note()
 
     def merge(self, shard: "ShardTypeDef", neighbour: "ShardTypeDef") -> None:
         """Merge two shards; counted as an injection."""
-        self.count.note()
         self.kinesis.merge_shards(
             StreamName=self.name,
             ShardToMerge=shard["ShardId"],
             AdjacentShardToMerge=neighbour["ShardId"],
         )
         self.await_active()
+        self.count.note()
 
     def await_decided(self, number: int, limit_s: float = _LIMIT_S) -> None:
         """Wait until *number* transactions have a document, looking at every checkpoint."""

@@ -255,9 +255,11 @@ class Owner:
         time.sleep(_REST_S)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, counted as an injection."""
-        self.shard.count.note()
-        self.driver.process.send_signal(number)
+        """Send a signal, counted as an injection where the process was there to get it."""
+        process = self.driver.process
+        if process.poll() is None:
+            process.send_signal(number)
+            self.shard.count.note()
 
     def begin(self, **how: bool) -> None:
         """``run`` in a thread of its own."""

@@ -111,8 +111,8 @@ def _hang_worker(arena: KclArena) -> None:
 @kcl_case("kcl/SIGTERM in the middle of the work", "it drains, leaves with 0 and goes on later")
 def _terminate(arena: KclArena) -> None:
     _send_and_wait_for_the_middle(arena)
-    arena.count.note()
     assert arena.daemon.stop() == 0
+    arena.count.note()
     arena.daemon.start()
 
 
@@ -132,8 +132,8 @@ def _terminate_at_start(arena: KclArena) -> None:
     for _ in range(2):
         _start_and_await_its_line(arena)
         time.sleep(arena.choice.uniform(1.0, 3.0))
-        arena.count.note()
         assert arena.daemon.stop() == 0
+        arena.count.note()
     arena.daemon.start()
 
 
