@@ -62,16 +62,17 @@ def canonical_paths(path: str) -> tuple[str, ...]:
     The forms in which clients sign *path*, as it was sent.
 
     Normalised and encoded once more, as the rules for all services but S3 say; encoded once, as
-    clients do that are given a path they did not encode; or as it is, as curl does. A path with an
-    encoded percent sign has the first form alone: ``/a%252Fb`` as it is would equal ``/a%2Fb``
-    encoded once more. So has the second one no encoded slash, and nothing to normalise.
+    clients do that are given a path they did not encode, and curl 8; or as it is, as curl 7
+    does. A path with an encoded percent sign has the first form alone: ``/a%252Fb`` as it is
+    would equal ``/a%2Fb`` encoded once more. So has one with encoded dots no second form.
     """
     raw = to_bytes(path)
     forms = [quote(_normalise(raw), safe="/" + _UNRESERVED)]
     if "%25" not in path:
-        decoded = unquote_to_bytes(raw)
-        if decoded.count(b"/") == raw.count(b"/") and _normalise(decoded) == decoded:
-            forms.append(quote(decoded, safe="/" + _UNRESERVED))
+        segments = [unquote_to_bytes(each) for each in raw.split(b"/")]
+        if not {b".", b".."}.intersection(segments):
+            # Segment by segment: an encoded slash is no slash.
+            forms.append("/".join(quote(each, safe=_UNRESERVED) for each in segments))
         forms.append(path or "/")
     return tuple(dict.fromkeys(forms))
 

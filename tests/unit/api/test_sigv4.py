@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
@@ -145,6 +147,7 @@ def test_the_form_of_the_path_that_curl_signs_is_taken() -> None:
         "/v1/predictions:batch",
     )
     assert "/a%252Fb" in canonical_paths("/a%2Fb")
+    assert "/a%2F%3Ab" in canonical_paths("/a%2f:b")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +173,27 @@ def test_no_form_of_a_query_is_one_of_another_query(one: str, other: str) -> Non
     assert set(canonical_queries(one)).isdisjoint(canonical_queries(other))
 
 
-PIECES = st.sampled_from(["a", "b", "/", "%2F", "%25", "%2E", ".", "..", ":", "%3A", "%41", "é"])
-PARTS = st.sampled_from(["a", "b", "=", "&", "+", "%2B", "%20", "%25", "%26", "%3D", "%41", ":"])
+PIECES = ("a", "/", "%2F", "2F", "%25", "%2E", "..", ":", "%3A")
+PARTS = ("a", "b", "=", "&", "+", "%2B", "2B", "%25", "%26", "%20")
+
+
+def differing(
+    texts: Iterable[str], forms: Callable[[str], Iterable[str]], read: Callable[[str], object]
+) -> list[tuple[str, str]]:
+    """Pairs of *texts* with a common form that are read as different things."""
+    first: dict[str, str] = {}
+    return [
+        (first[form], text)
+        for text in texts
+        for form in forms(text)
+        if read(first.setdefault(form, text)) != read(text)
+    ]
+
+
+def joined(pieces: Sequence[str]) -> Iterator[str]:
+    """Every text of at most four of *pieces*."""
+    for length in range(5):
+        yield from map("".join, product(pieces, repeat=length))
 
 
 def read_path(path: str) -> tuple[str, ...]:
@@ -186,19 +208,16 @@ def read_path(path: str) -> tuple[str, ...]:
     return (*segments, "") if segments and told[-1] == "" else tuple(segments)
 
 
-@given(st.lists(PIECES, max_size=7), st.lists(PIECES, max_size=7))
-def test_paths_with_a_common_form_mean_the_same(one: list[str], other: list[str]) -> None:
-    first, second = "/" + "".join(one), "/" + "".join(other)
-    if not set(canonical_paths(first)).isdisjoint(canonical_paths(second)):
-        assert read_path(first) == read_path(second)
+def test_paths_with_a_common_form_mean_the_same() -> None:
+    paths = [f"/{each}" for each in joined(PIECES)]
+    assert differing(paths, canonical_paths, read_path) == []
 
 
-@given(st.lists(PARTS, max_size=8), st.lists(PARTS, max_size=8))
-def test_queries_with_a_common_form_mean_the_same(one: list[str], other: list[str]) -> None:
-    first, second = "".join(one), "".join(other)
-    if not set(canonical_queries(first)).isdisjoint(canonical_queries(second)):
-        read = [sorted(parse_qsl(each, keep_blank_values=True)) for each in (first, second)]
-        assert read[0] == read[1]
+def test_queries_with_a_common_form_mean_the_same() -> None:
+    def read(query: str) -> object:
+        return sorted(parse_qsl(query, keep_blank_values=True))
+
+    assert differing(joined(PARTS), canonical_queries, read) == []
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
