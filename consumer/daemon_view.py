@@ -3,10 +3,11 @@
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 
 import msgspec
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -98,12 +99,20 @@ def read_daemon(url: str) -> DaemonView:
         return DaemonView(base, unreachable=str(getattr(error, "reason", "") or error))
     except ValueError:
         return DaemonView(base, unreachable="what answers there is no fraudstream")
-    samples = [sample for family in families for sample in family.samples]
     problems = dict.fromkeys(health.problems + ready.problems)
+    view = _view(base, families)
+    return replace(view, problems=tuple(problems), workers=health.workers)
+
+
+def read_registry(name: str, registry: CollectorRegistry) -> DaemonView:
+    """What the metrics of this process say, as those of a daemon called *name*."""
+    return _view(name, registry.collect())
+
+
+def _view(name: str, families: Iterable[Metric]) -> DaemonView:
+    samples = [sample for family in families for sample in family.samples]
     return DaemonView(
-        base,
-        problems=tuple(problems),
-        workers=health.workers,
+        name,
         states={
             _label(sample.name, sample.labels): sample.value
             for sample in samples

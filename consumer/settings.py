@@ -629,6 +629,11 @@ class Api(Section):
     metrics: Literal["loopback", "open"] = Field(
         "loopback", description="Who may read /metrics: clients of this machine, or everybody"
     )
+    daemon_urls: tuple[str, ...] = Field(
+        (),
+        description="Daemons that the live page asks for shards, lag, endpoints and breakers: "
+        "http://host:port of each one's supervisor.port",
+    )
     auth: ApiAuth = ApiAuth()
 
 

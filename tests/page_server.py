@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,11 +39,10 @@ from consumer.clock import SystemClock
 from consumer.daemon_view import DaemonView, WorkerView
 from consumer.decode import DecodeRules, decode
 from consumer.document import DocumentFormat
-from consumer.local.redis_server import RedisServer
 from consumer.metrics import AccessMetrics, ApiMetrics
 from consumer.model import Assessment, Decision, Label, Observation, Outcome, Ruled, RuleHit, Scores
 from consumer.pan import PanGuard
-from consumer.settings import Api, Settings
+from consumer.settings import Settings
 from tests.access_server import Text
 from tests.builders import a_transaction, an_assessment, an_origin
 
@@ -119,6 +117,7 @@ def _assess(number: int, outcome: Outcome, ago_s: float, fields: dict[str, objec
     many = outcome is not Outcome.APPROVE
     values = (minor / 100, 7.0 if many else 1.0, 9.0, 31.0, 655.0, 700.2, 1320.4, 42.6, 412.5)
     fraud = {Outcome.APPROVE: 0.03 + number % 20 / 90, Outcome.REVIEW: 0.58, Outcome.DECLINE: 0.93}
+    reasons: tuple[str, ...]
     reasons = ("velocity_card_1h", "fraud_score_high") if outcome is Outcome.DECLINE else ()
     reasons = ("unusual_amount",) if outcome is Outcome.REVIEW else reasons
     hit = RuleHit("velocity_card_1h", 3, outcome, 0.0, "velocity_card_1h", "many in an hour")
@@ -126,7 +125,7 @@ def _assess(number: int, outcome: Outcome, ago_s: float, fields: dict[str, objec
         number,
         transaction=a_transaction(number, **told),
         origin=an_origin(number, received_ms=received_ms, arrival_ms=received_ms - 20),
-        observation=Observation((*values, 4.0, 31.0, 190.0, 0.0, None), ()),
+        observation=Observation((*values, 4.0, 31.0, 190.0, 0.0, 12.5), ()),
         scores=Scores(None if number % 41 == 0 else fraud[outcome], 0.9 + number % 7 / 5),
         decision=Decision(
             outcome, reasons, ("more transactions in an hour than usual",) if many else ()
@@ -158,8 +157,8 @@ class PageServer:
     def start(self) -> None:
         """Listen; returns when it does."""
         config = uvicorn.Config(
-            self._handle, port=self.port, ws="none", lifespan="off", interface="asgi3", log_level="critical",
-            timeout_graceful_shutdown=1,
+            self._handle, interface="asgi3", port=self.port, ws="none", lifespan="off",
+            log_level="critical", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -187,7 +186,7 @@ def serve_page(folder: Path, redis_url: str) -> Iterator[PageServer]:
         documents.prepare()
         registry, clock, settings = CollectorRegistry(), SystemClock(), Settings()
         search = RedisSearch(client, 4.0)
-        daemons = Daemons(["http://127.0.0.1:9464"], lambda _url: DAEMON)
+        daemons = Daemons(["http://127.0.0.1:9464"], read=lambda _url: DAEMON)
         feed = build_feed(
             Sources(RedisAlerts(client), RedisFigures(client), daemons), search, clock
         )

@@ -5,6 +5,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 from consumer.daemon_view import DaemonView, read_daemon
@@ -19,25 +20,28 @@ _ARRIVAL = "arrival_to_decision_seconds"
 
 class Daemons:
     """
-    The daemons at some addresses, each asked in turn.
+    This service's own engine, told by *own*, and the daemons at some addresses, asked in turn.
 
     Durations are of the last minute that was watched: histograms only ever grow, so two
     readings are needed, and until there are two they are of all time.
     """
 
     def __init__(
-        self, urls: Sequence[str], read: Callable[[str], DaemonView] = read_daemon
+        self,
+        urls: Sequence[str],
+        own: Callable[[], DaemonView] | None = None,
+        read: Callable[[str], DaemonView] = read_daemon,
     ) -> None:
-        self._urls = tuple(urls)
-        self._read = read
+        self._readers: list[Callable[[], DaemonView]] = [] if own is None else [own]
+        self._readers += [partial(read, url) for url in urls]
         self._earlier: dict[str, deque[tuple[float, DaemonView]]] = {}
 
     def read(self) -> list[dict[str, object]]:
         """Ask every daemon; one that does not answer says why instead of its figures."""
-        return [self._figures(url) for url in self._urls]
+        return [self._figures(reader()) for reader in self._readers]
 
-    def _figures(self, url: str) -> dict[str, object]:
-        view = self._read(url)
+    def _figures(self, view: DaemonView) -> dict[str, object]:
+        url = view.url
         if view.unreachable is not None:
             self._earlier.pop(url, None)
             return {"url": url, "unreachable": view.unreachable}

@@ -210,6 +210,7 @@ class Live:
             return
         for older_s in range(newest_s - _SLICE_S, oldest_s - 1, -_SLICE_S):
             await self._count(older_s)
+            await self._glimpse(older_s)
         self._older_s = newest_s
         self._changed()
 

@@ -16,6 +16,7 @@ from consumer.api.access_opening import Access, open_access
 from consumer.api.authentication import Authentication
 from consumer.api.authentication import Limits as BodyLimits
 from consumer.api.catalogue import Catalogue
+from consumer.api.daemon_figures import Daemons
 from consumer.api.decider import Decider
 from consumer.api.entities import Entities, EntityFeatures
 from consumer.api.feed import Feed, build_feed, is_open
@@ -34,6 +35,7 @@ from consumer.api.session_endpoint import SessionEndpoint
 from consumer.api.transactions import Documents, Transactions
 from consumer.app import Wired, objection, wire
 from consumer.clock import Clock
+from consumer.daemon_view import read_registry
 from consumer.decode import DecodeRules
 from consumer.document import DocumentFormat
 from consumer.features.plan import Plan
@@ -109,8 +111,8 @@ def open_service(
     desks = _build_desks(settings, wired, (predictor, decider), probes, metrics, reading)
     source = build_access_source(settings)
     access = open_access(settings, source, AccessMetrics(registry), clock, stack)
-    feed = _open_feed(settings, reading, stack)
-    app = build_app(build_operations(desks, settings), access, feed, settings)
+    feed = _open_feed(settings, reading, registry, stack)
+    app = build_app(build_operations(desks, settings, feed.operations), access, feed, settings)
     front = Front(app, metrics, lambda: admission.in_flight)
     return Opened(front, predictor, publisher, readiness, access, feed)
 
@@ -133,8 +135,11 @@ def _build_decider(settings: Settings, wired: Wired, publisher: Publisher | None
     return Decider(wired.parts, known, rehearsal, _form(settings, wired.plan), publisher)
 
 
-def _open_feed(settings: Settings, reading: "_Reading", stack: ExitStack) -> Feed:
-    sources = Sources(*build_live_stores(settings, stack))
+def _open_feed(
+    settings: Settings, reading: "_Reading", registry: CollectorRegistry, stack: ExitStack
+) -> Feed:
+    daemons = Daemons(settings.api.daemon_urls, partial(read_registry, "this service", registry))
+    sources = Sources(*build_live_stores(settings, stack), daemons)
     card_like_ids = "transaction_id" not in settings.events.pan_fields
     return build_feed(sources, reading.search, reading.clock, card_like_ids=card_like_ids)
 

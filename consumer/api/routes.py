@@ -1,5 +1,6 @@
 """Every operation of the service: path, scope, what it takes and what it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,8 +85,10 @@ class Desks:
     probes: Probes
 
 
-def build_operations(desks: Desks, settings: Settings) -> list[Operation]:
-    """Every operation that *desks* answer, but those of the page."""
+def build_operations(
+    desks: Desks, settings: Settings, of_the_page: Sequence[Operation] = ()
+) -> list[Operation]:
+    """Every operation that *desks* answer; the document tells of those *of_the_page* as well."""
     own = [
         *_prediction_operations(desks.predictions, settings),
         *_reading_operations(desks),
@@ -109,7 +112,7 @@ def build_operations(desks: Desks, settings: Settings) -> list[Operation]:
             tag="service",
         )
     )
-    document = orjson.dumps(build_document(own, settings.events))
+    document = orjson.dumps(build_document([*own, *of_the_page], settings.events))
     return own
 
 

@@ -44,7 +44,7 @@ class Chart {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false } },
-        padding: [8, 8, 0, 0],
+        padding: [8, 28, 0, 0],
         hooks: { setCursor: [(plot) => this.#read(plot)] },
         ...chosen,
         axes: chosen.axes.map((axis) => ({
@@ -66,7 +66,7 @@ class Chart {
   }
 }
 
-const clockAxis = { values: (_, ticks) => ticks.map((s) => time(s * 1000).slice(3)), space: 70 };
+const clockAxis = { values: (_, ticks) => ticks.map((s) => time(s * 1000)), space: 80, size: 28 };
 const ruler = (format, size = 46) => ({ values: (_, ticks) => ticks.map(format), size, space: 35 });
 
 function bars(name, size = 0.85) {
@@ -77,6 +77,7 @@ function line(name) {
   return { stroke: colour(name), width: 2, points: { show: false }, spanGaps: true };
 }
 
+const powers = (_, ticks) => ticks.map((v) => (v >= 1 && Number.isInteger(Math.log10(v)) ? v : null));
 const fromZero = (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05];
 
 export const decisions = new Chart(
@@ -109,8 +110,8 @@ export const scores = new Chart(
     // By the logarithm: nearly all probabilities are small, and the few others matter.
     scales: { x: { time: false, range: [0, 1] }, y: { distr: 3, range: (_, low, high) => [0.8, Math.max(10, high ?? 0) * 1.2] } },
     axes: [
-      { values: (_, ticks) => ticks.map((v) => v.toFixed(1)), space: 40 },
-      { ...ruler((v) => (v === null ? "" : compact(v))), filter: (_, ticks) => ticks.map((v) => (v >= 1 && Number.isInteger(Math.log10(v)) ? v : null)) },
+      { values: (_, ticks) => ticks.map((v) => v.toFixed(1)), space: 40, size: 28 },
+      { ...ruler((v) => (v === null ? "" : compact(v))), filter: powers, grid: { stroke: colour("grid"), width: 1, filter: powers } },
     ],
   }),
   ([middles, counts], at) => {

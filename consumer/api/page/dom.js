@@ -18,10 +18,10 @@ export function el(what, attributes = {}, ...children) {
   return element;
 }
 
-/** A table with a caption, headings and rows of cells; what is a number stands right. */
+/** A table with a caption, headings and rows of cells. */
 export function table(caption, headings, rows) {
-  const cell = (value) =>
-    el(typeof value === "number" ? "td.number" : "td", {}, typeof value === "number" ? String(value) : value);
+  // What is long may take several lines; ids, times and amounts stay whole.
+  const cell = (value) => el(typeof value === "string" && value.includes(", ") ? "td.long" : "td", {}, value);
   return el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption },
     el("table", {},
       el("caption.hidden", {}, caption),
@@ -29,8 +29,8 @@ export function table(caption, headings, rows) {
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))));
 }
 
-/** Pairs of a name and a value as a list. */
-export function pairs(entries) {
-  return el("dl.pairs", {}, entries.map(([name, value]) =>
+/** Pairs of a name and a value as a list, in as many columns as fit; `style` "one" in a single one. */
+export function pairs(entries, style = "many") {
+  return el(`dl.pairs.${style}`, {}, entries.map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value instanceof Node ? value : String(value)))));
 }

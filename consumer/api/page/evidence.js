@@ -1,7 +1,7 @@
 /** What one decision was made on, its neighbours, and the buttons that label it. */
 
 import { byId, el, pairs, table } from "./dom.js";
-import { milliseconds, moment, money, NONE, number, OUTCOMES, score, words } from "./format.js";
+import { lately, milliseconds, moment, money, NONE, number, OUTCOMES, score, words } from "./format.js";
 import { read, send } from "./service.js";
 
 const dialog = () => byId("evidence");
@@ -46,12 +46,17 @@ function render(found) {
     verdict(found),
     labelling(found),
     section("Why", why(found)),
-    section("Transaction", [pairs(Object.entries(found.transaction).map(([name, value]) => [words(name), value]))]),
+    section("Transaction", [pairs(fields(found))]),
     section("Features against the usual", features(found.features)),
     section("Same card", neighbours(found, "card", "merchant")),
     section("Same merchant", neighbours(found, "merchant", "card")),
     section("Whence", [pairs(whence(found))]),
   ];
+}
+
+/** The fields of the event, its time as a person reads it. */
+function fields({ transaction, event_ms: ms }) {
+  return Object.entries(transaction).map(([name, value]) => [words(name), name === "event_time" ? moment(ms) : value]);
 }
 
 function section(title, parts) {
@@ -102,7 +107,7 @@ function why({ decision, rules, explanation, second_assessment: second }) {
   if (second) {
     facts.push(["assessed again", `${OUTCOMES[second.outcome] ?? second.outcome} with all scores: fraud ${score(second.scores.fraud)}, anomaly ${score(second.scores.anomaly)}`]);
   }
-  const parts = [pairs(facts)];
+  const parts = [pairs(facts, "one")];
   if (explanation.length) {
     const most = Math.max(...explanation.map((each) => Math.abs(each.contribution)));
     const unit = explanation[0].unit;
@@ -167,7 +172,7 @@ function neighbours({ neighbours: all, transaction_id: own }, kind, other) {
 
 /** A button with the time of a transaction, which opens it. */
 export function opener({ transaction_id: id, event_ms: ms }) {
-  return el("button.link", { type: "button", title: id, onclick: () => openEvidence(id) }, moment(ms));
+  return el("button.link", { type: "button", title: id, onclick: () => openEvidence(id) }, lately(ms));
 }
 
 function whence({ origin, event_ms: event, decided_ms: decided, prediction_id: _, rules, versions, label }) {

@@ -76,7 +76,8 @@ function daemon({ url, unreachable, problems, endpoints, shards }) {
   if (shards.length) {
     parts.push(table(`Shards of ${url}`, ["shard", "behind", "stage", "unsaved for"],
       shards.map((each) => [each.shard.replace("shardId-", "…").replace(/…0+(?=\d)/, "…"), behind(each.lag_ms), each.stage, behind(each.checkpoint_age_s * 1000)])));
-  } else parts.push(el("p.quiet", {}, "It reads no shard."));
+  }
+  if (!parts.length) parts.push(el("p.quiet", {}, `${url}: no shard, no endpoint called yet.`));
   return parts;
 }
 

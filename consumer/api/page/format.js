@@ -16,6 +16,9 @@ export const compact = (value) => given(value, (v) => short.format(v));
 export const percent = (value) => given(value, (v) => share.format(v));
 export const time = (ms) => given(ms, (v) => clock.format(v));
 export const moment = (ms) => given(ms, (v) => full.format(v));
+/** A time of today without its date. */
+export const lately = (ms) =>
+  given(ms, (v) => (new Date(v).toDateString() === new Date().toDateString() ? clock : full).format(v));
 export const score = (value) => given(value, (v) => v.toFixed(3));
 export const milliseconds = (ms) =>
   given(ms, (v) => (v >= 10000 ? `${plain.format(Math.round(v / 1000))} s` : `${plain.format(Math.round(v * 10) / 10)} ms`));
