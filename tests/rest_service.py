@@ -73,6 +73,7 @@ class Service:
     log: Path
     port: int = 0
     _lines: threading.local = field(default_factory=threading.local)
+    _opened: list[http.client.HTTPConnection] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -121,6 +122,8 @@ class Service:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        for line in self._opened:
+            line.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -129,6 +132,7 @@ class Service:
         found: http.client.HTTPConnection | None = getattr(self._lines, "line", None)
         if found is None:
             found = self._lines.line = http.client.HTTPConnection("127.0.0.1", self.port, WAIT_S)
+            self._opened.append(found)
         return found
 
     def await_port(self) -> None:

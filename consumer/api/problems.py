@@ -148,5 +148,6 @@ def rejected(error: Rejected, place: str = "") -> Problem:
     kind = _WHOLE.get(error.code, Kind.INVALID)
     if not colon:
         return Problem(kind, error.message)
-    expected = expected.removeprefix("expected ").removeprefix("expected, ")
+    expected = "a value" if error.code == "missing_field" else expected.removeprefix("expected ")
+    expected = expected.replace("expected, ", "a value, ", 1)
     return Problem(kind, error.message, [FieldError(place + name, error.code, expected)])
