@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import orjson
@@ -178,7 +177,7 @@ class PageServer:
 
 
 @contextmanager
-def serve_page(folder: Path, redis_url: str) -> Iterator[PageServer]:
+def serve_page(redis_url: str) -> Iterator[PageServer]:
     """Run the page over the server at *redis_url* until the end of the block."""
     with ExitStack() as stack:
         client = stack.enter_context(closing(connect(redis_url, connect_timeout_s=2, timeout_s=5)))
