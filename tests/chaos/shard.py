@@ -237,6 +237,8 @@ class Owner:
             if self.driver.refused and index < len(shard.placed):
                 # Java has read on already, and hands that over before it says what it knows.
                 self._deliver(shard.placed[index + size : index + 2 * size])
+                time.sleep(_REST_S)
+                self._deliver(())
             if drain or self.driver.refused:
                 self._leave(end=end)
         except EOFError:
