@@ -31,7 +31,7 @@ from consumer.api.publisher import Publisher
 from consumer.api.routes import Desks, build_operations
 from consumer.api.service import Front, build_router, open_paths
 from consumer.api.session_endpoint import PATH as SESSION_PATH
-from consumer.api.session_endpoint import SessionEndpoint
+from consumer.api.session_endpoint import TOKENS_PATH, SessionEndpoint, TokenEndpoint
 from consumer.api.transactions import Documents, Transactions
 from consumer.app import Wired, objection, wire
 from consumer.clock import Clock
@@ -163,7 +163,8 @@ def build_app(
 ) -> ASGIApp:
     """*operations* and the page behind whoever finds out who asks."""
     sessions = SessionEndpoint(access.sessions, access.telemetry)
-    routes = [Route(SESSION_PATH, sessions), *feed.routes]
+    tokens = TokenEndpoint(access.sessions)
+    routes = [Route(SESSION_PATH, sessions), Route(TOKENS_PATH, tokens), *feed.routes]
     free = open_paths(operations) | {SESSION_PATH}
     limits = BodyLimits(settings.api.max_body_bytes, settings.api.timeout_ms / 1000)
     return Authentication(
