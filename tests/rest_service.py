@@ -22,6 +22,7 @@ from consumer.settings import SHIPPED
 from tests.signing import KEY, REGION, SECRET, sign
 
 ROOT = Path(__file__).parents[1]
+CONFIG = SHIPPED / "fraudstream.yaml"
 WAIT_S = 60.0
 ACCESS = f"""\
 keys:
@@ -100,7 +101,7 @@ class Service:
         own = {"Content-Type": "application/json"} if body else {}
         own |= headers or {}
         if signed:
-            own |= sign(method, self.url + path, body, key=key)
+            own |= sign(method, self.url + path, body, key=key, headers=own)
         line = self._line()
         try:
             line.request(method, path, body=body or None, headers=own)
@@ -148,6 +149,19 @@ class Service:
             raise RuntimeError(message)
 
 
+def environment_of(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process of ours; *variables* are FRAUDSTREAM_ ones without it."""
+    return {
+        **{name: value for name, value in os.environ.items() if "FRAUDSTREAM_" not in name},
+        "PYTHONPATH": str(ROOT),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        **{f"FRAUDSTREAM_{name}": value for name, value in variables.items()},
+    }
+
+
 @contextmanager
 def running_service(folder: Path, variables: Mapping[str, str]) -> Iterator[Service]:
     """
@@ -172,18 +186,10 @@ def running_service(folder: Path, variables: Mapping[str, str]) -> Iterator[Serv
         "LOGS__FORMAT": "json",
         **variables,
     }
-    environment = {
-        **{name: value for name, value in os.environ.items() if "FRAUDSTREAM_" not in name},
-        "PYTHONPATH": str(ROOT),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        **{f"FRAUDSTREAM_{name}": value for name, value in given.items()},
-    }
+    environment = environment_of(given)
     log = folder / "serve.log"
     command = [sys.executable, "-m", "consumer", "serve"]
-    command += ["--config", str(SHIPPED / "fraudstream.yaml")]
+    command += ["--config", str(CONFIG)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=folder)
     with Service(process, log) as service:

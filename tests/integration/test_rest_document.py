@@ -13,6 +13,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from consumer.local.redis_server import RedisServer
@@ -80,6 +81,7 @@ def test_what_the_document_allows_and_forbids_is_answered_as_it_says(
     answered: Counter[int] = Counter()
     names = set()
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
         operation = found.ok()
         name = operation.definition.raw["operationId"]
         names.add(name)
