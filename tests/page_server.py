@@ -1,5 +1,6 @@
 """The live page over a real Redis: its routes behind the front and the authentication."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -145,6 +146,7 @@ class PageServer:
             self.port = free.getsockname()[1]
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def url(self) -> str:
@@ -172,7 +174,13 @@ class PageServer:
             self._server.should_exit = self._server.force_exit = True
             self._thread.join(WAIT_S)
 
+    def drain(self) -> None:
+        """What the service does first when it is told to stop."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self.feed.live.close(), self._loop).result(WAIT_S)
+
     async def _handle(self, scope: Connection, receive: Receive, send: Send) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._app({**scope, "overloaded": self.overloaded}, receive, send)
 
 

@@ -40,6 +40,11 @@ class PageFiles:
         page = files("consumer.api").joinpath("page")
         self._files = {name: (content, _tag(content)) for name, content in _walk(page, "")}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every file, by its path below the page's folder."""
+        return frozenset(self._files)
+
     def answer(self, request: Request) -> Response:
         """Answer with the file that *request* names. Raises Refused."""
         name = request.path_params.get("name", "index.html")

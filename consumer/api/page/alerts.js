@@ -23,6 +23,11 @@ export function addAlert(alert) {
   }
 }
 
+/** Say that there is none, once it is known. */
+export function nameNone() {
+  byId("alerts-none").hidden = waiting.length > 0 || list().children.length > 0;
+}
+
 export function clearAlerts() {
   waiting = [];
   list().replaceChildren();
@@ -51,7 +56,7 @@ function flush() {
   list().prepend(...waiting.map(row).reverse());
   waiting = [];
   while (list().children.length > KEPT) list().lastElementChild.remove();
-  byId("alerts-none").hidden = list().children.length > 0;
+  nameNone();
 }
 
 function row(alert) {

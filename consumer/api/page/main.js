@@ -1,6 +1,6 @@
 /** The page: who is signed in, the connection, and where each event goes. */
 
-import { addAlert, clearAlerts, nameGap, startAlerts } from "./alerts.js";
+import { addAlert, clearAlerts, nameGap, nameNone, startAlerts } from "./alerts.js";
 import { byId } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { startSearch } from "./search.js";
@@ -55,6 +55,7 @@ function onSummary({ detail }) {
   const problems = Object.values(detail.problems);
   notice(problems.length ? `Some figures stand still: ${problems.join("; ")}` : "");
   showFigures(detail);
+  if (!detail.alerts && !("alerts" in detail.problems)) nameNone();
 }
 
 function listen() {
