@@ -25,6 +25,7 @@ from tests.benchmarks import (
     lambda_shape,
     latency,
     replay,
+    rest,
     round_trips,
     stages,
     start,
@@ -45,6 +46,7 @@ _MEASURE: Mapping[str, Callable[[Path], dict[str, Measured]]] = {
     "start": start.measure,
     "round_trips": round_trips.measure,
     "replay": replay.measure,
+    "rest": rest.measure,
     "lambda_shape": lambda_shape.measure,
 }
 _LIMIT_S = 150

@@ -81,6 +81,14 @@ FIGURES: dict[str, dict[str, Figure]] = {
         "replay_scores_rss": Figure("MB", 500),
         "replay_degraded": Figure("transactions", 0),
     },
+    "rest": {
+        "rest_throughput": Figure("predictions/s", 1_000, at_least=True),
+        "rest_cpu": Figure("µs/prediction"),
+        "rest_p50": Figure("ms"),
+        "rest_p99": Figure("ms", 60),
+        "rest_p999": Figure("ms"),
+        "rest_degraded": Figure("transactions", 0),
+    },
     "lambda_shape": {
         "lambda_throughput": Figure("transactions/s"),
         "lambda_cpu": Figure("µs/transaction"),
