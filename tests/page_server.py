@@ -138,9 +138,11 @@ def _assess(number: int, outcome: Outcome, ago_s: float, fields: dict[str, objec
 class PageServer:
     """A server of the page on *port*; ``overloaded`` makes it refuse, ``stop`` takes it away."""
 
-    def __init__(self, app: ASGIApp, access: Access, bank: Bank, feed: Feed) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, bank: Bank, feed: Feed, sources: Sources
+    ) -> None:
         self.overloaded = False
-        self.bank, self.feed = bank, feed
+        self.bank, self.feed, self.sources = bank, feed, sources
         self._app, self._access = app, access
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -194,9 +196,8 @@ def serve_page(redis_url: str) -> Iterator[PageServer]:
         registry, clock, settings = CollectorRegistry(), SystemClock(), Settings()
         search = RedisSearch(client, 4.0)
         daemons = Daemons(["http://127.0.0.1:9464"], read=lambda _url: DAEMON)
-        feed = build_feed(
-            Sources(RedisAlerts(client), RedisFigures(client), daemons), search, clock
-        )
+        sources = Sources(RedisAlerts(client), RedisFigures(client), daemons)
+        feed = build_feed(sources, search, clock)
         access = open_access(settings, Text(), AccessMetrics(registry), clock, stack)
         transactions = Transactions(search, PanGuard.of(settings.events), settings.events)
         operations = [_search(transactions), _labels(documents, settings)]
@@ -214,7 +215,7 @@ def serve_page(redis_url: str) -> Iterator[PageServer]:
 
         front = Front(inner, ApiMetrics(registry), lambda: 0)
         bank = Bank(documents, Explanations(client))
-        server = PageServer(front, access, bank, feed)
+        server = PageServer(front, access, bank, feed, sources)
         server.start()
         try:
             yield server

@@ -1,20 +1,25 @@
 """The alerts feed and the files of the page over HTTP, for clients that are no browser."""
 
+import asyncio
 import hashlib
 import http.client
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consumer.alert_log import START
+from consumer.api.alert_ring import AlertRing
+from consumer.api.live import Live, Message
 from consumer.api.page_files import PageFiles
+from consumer.clock import SystemClock
 from consumer.local.redis_server import RedisServer
 from consumer.model import Outcome
 from tests.page_server import PageServer, serve_page
@@ -289,3 +294,35 @@ def test_the_vendored_files_are_those_that_the_manifest_names() -> None:
         if each.name.endswith((".js", ".css"))
     }
     assert found == named
+
+
+def test_a_viewer_that_is_slow_misses_nothing_and_nothing_is_kept_for_him(tmp_path: Path) -> None:
+    with RedisServer(directory=tmp_path) as redis, serve_page(redis.url) as own:
+        wanted = asyncio.run(_look_slowly(own))
+    assert wanted[0] == wanted[1]
+
+
+async def _look_slowly(own: PageServer) -> tuple[list[str], list[str]]:
+    """What was decided, and what one sees who looks away until the shared part has moved on."""
+    live = Live(own.sources, SystemClock())
+    number = AlertRing.size + 300
+    try:
+        async with aclosing(live.follow(START, figures=False)) as messages:  # type: ignore[type-var]
+            wanted = [own.bank.decide(Outcome.REVIEW)]
+            seen = [await _next_alert(messages)]
+            wanted += await asyncio.to_thread(
+                lambda: [own.bank.decide(Outcome.REVIEW) for _ in range(number)]
+            )
+            while len(seen) < len(wanted):
+                seen.append(await _next_alert(messages))
+            return wanted, seen
+    finally:
+        await live.close()
+
+
+async def _next_alert(messages: AsyncIterator[Message | None]) -> str:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            message = await anext(messages)
+            if message is not None and message.name == "alert":
+                return str(json.loads(message.data)["transaction_id"])
