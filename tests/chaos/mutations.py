@@ -169,6 +169,14 @@ MUTATIONS = (
         "redis/a primary is lost in the middle of a delivery",
     ),
     Mutation(
+        "an entity whose keys lie on two servers is left alone",
+        "2 features change once",
+        "consumer/features/state.lua",
+        "  call('EXISTS', key .. ':-', key .. ':=')\n",
+        "",
+        "redis/slots of a cluster move",
+    ),
+    Mutation(
         "the first document stands",
         "3 decided once",
         "consumer/adapters/redis/documents.py",
@@ -206,7 +214,7 @@ MUTATIONS = (
         "consumer/scoring.py",
         "self._deadline_s = settings.deadline_ms / 1000",
         "self._deadline_s = settings.deadline_ms / 1000 * 3",
-        "endpoints/a hang",
+        "endpoints/a slow drip",
     ),
     Mutation(
         "an answer is there in time as a whole",

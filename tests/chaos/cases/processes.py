@@ -14,6 +14,7 @@ from functools import partial
 from consumer.adapters.kinesis import EXIT_FAILED
 from tests.chaos.arena import Arena
 from tests.chaos.faults import Act, Fault, Port, When
+from tests.chaos.reading import assert_no_traceback
 from tests.chaos.registry import case
 from tests.chaos.shard import Owner, Reply, ShardRun
 from tests.chaos.traffic import Item, Mix, build_traffic
@@ -258,7 +259,11 @@ def _terminated_at_start(arena: Arena) -> None:
             time.sleep(arena.choice.uniform(0, 1.0))
             owner.signal(signal.SIGTERM)
             owner.run(drain=False)
+    # Python itself is ended by it; from its first line on the worker goes on.
+    assert set(run.exits) <= {0, -signal.SIGTERM}, run.exits
     run.work()
+    assert run.exits[-1] == 0
+    assert_no_traceback(run)
 
 
 @case("processes/kill while it starts, takes up and drains", ONCE)

@@ -269,6 +269,8 @@ def _spilling_shard(arena: Arena, faults: Sequence[Fault] = ()) -> tuple[ShardRu
     run.configure(
         {
             **_SHORT_PATIENCE,
+            # So that an object of the spill holds many, and none of them may be missing.
+            **_SMALL_RECORDS,
             "FIREHOSE__SPILL__BUCKET": _BUCKET,
             "FIREHOSE__SPILL__PREFIX": prefix,
             "FIREHOSE__SPILL__AFTER_S": "0.1",
