@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quality test fuzz check coverage fmt bench chaos mutations soak report-check clean
+.PHONY: help demo quality test fuzz check coverage fmt bench chaos mutations soak report-check page-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -74,8 +74,11 @@ soak: $(STAMP)  ## faults by chance; MINUTES=10 TIER=worker (or kcl: the daemon)
 report-check: $(STAMP)  ## a report in headless Chromium, every picture drawn; looks are in .report/
 	FRAUDSTREAM_REPORT_CHECK=.report $(BIN)/python -m pytest -q tests/integration/test_report_in_a_browser.py
 
+page-check: $(STAMP)  ## the live page in headless Chromium, light and dark, wide and narrow; looks are in .page/
+	FRAUDSTREAM_PAGE_CHECK=.page $(BIN)/python -m pytest -q tests/integration/test_live_page.py
+
 clean:  ## remove all that was generated, except .venv with its downloads
-	rm -rf build dist ./*.egg-info .demo .bench .chaos .quality .report .local .hypothesis .mypy_cache .pytest_cache \
+	rm -rf build dist ./*.egg-info .demo .bench .chaos .quality .report .page .local .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

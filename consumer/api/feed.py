@@ -138,9 +138,9 @@ def build_feed(
     routes = (
         Route("/", file, methods=["GET"]),
         Route("/ui/{name:path}", file, methods=["GET"]),
-        Route("/v1/alerts", PageOrStream(OperationApp(alerts), live), methods=["GET"]),
+        Route(alerts.path, PageOrStream(NamedOperation(alerts), live), methods=["GET"]),
         Route("/v1/live", LiveStream(live), methods=["GET"]),
-        Route(evidence.path, OperationApp(evidence), methods=["GET"]),
+        Route(evidence.path, NamedOperation(evidence), methods=["GET"]),
     )
     return Feed(routes, (alerts, evidence), live)
 
@@ -194,10 +194,22 @@ class EvidenceReader:
         return Reply(msgspec.json.encode(view))
 
 
+class NamedOperation:
+    """*operation* as an application that tells the front its route, for metrics."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._path, self._app = operation.path, OperationApp(operation)
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Handle one request of ASGI 3."""
+        scope["state"]["seen"].route = self._path
+        await self._app(scope, receive, send)
+
+
 class PageOrStream:
     """A page of alerts, or all to come where the client accepts events alone."""
 
-    def __init__(self, page: OperationApp, live: Live) -> None:
+    def __init__(self, page: NamedOperation, live: Live) -> None:
         self._page, self._live = page, live
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:

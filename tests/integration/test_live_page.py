@@ -7,6 +7,7 @@ The live page as a browser shows it, over a real Redis and the real service in f
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from consumer.local.redis_server import RedisServer
 from consumer.model import Outcome
 from tests.page_server import PageServer, serve_page
+from tests.rest_service import an_event, running_service, stub_aws
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = Path(__file__).parents[1] / "axe"
@@ -352,3 +354,37 @@ def test_a_lost_connection_is_shown_and_what_happened_meanwhile_comes_after(
     expect(missed).to_have_count(5)
     cards = [text[text.index("card_meanwhile_") :][:16] for text in missed.all_text_contents()]
     assert cards == [f"card_meanwhile_{number}" for number in range(4, -1, -1)]
+
+
+def test_the_service_itself_shows_what_it_decides_and_takes_labels(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with (
+        RedisServer(directory=tmp_path) as redis,
+        stub_aws(tmp_path) as aws,
+        running_service(tmp_path / "serve", {"REDIS__URL": redis.url, **aws}) as service,
+    ):
+        (link,) = re.findall(r"http://\S+#token=\S+", service.log.read_text())
+        context = browser.new_context()
+        context.set_default_timeout(PATIENT_MS)
+        page = context.new_page()
+        page.goto(link)
+        expect(page.locator("#connection")).to_have_text("live")
+        assert service.predict(an_event("tx_shown", card_id="card_shown")).status == 200
+        page.wait_for_function("() => parseFloat(document.querySelector('#tile-rate').textContent)")
+        expect(page.locator("#daemons")).to_contain_text("closed")
+        page.locator("#search-text").fill("card_shown")
+        page.keyboard.press("Enter")
+        page.locator("#results tbody button").click()
+        page.locator("#evidence .label-fraud").click()
+        expect(page.locator("#evidence .verdict")).to_contain_text("labelled fraud by analyst")
+        assert service.get("/v1/transactions/tx_shown").fields["label"]["label"] == "fraud"
+        alerts = service.get("/v1/alerts?tail=true")
+        assert (alerts.status, alerts.fields["lost"]) == (200, False)
+        metrics = service.get("/metrics", signed=False).body.decode()
+        assert 'route="/v1/alerts"' in metrics
+        assert 'route="/v1/evidence/{transaction_id}"' in metrics
+        # A stream that is open does not keep the service from ending.
+        assert service.stop() == 0
+        expect(page.locator("#connection")).to_have_text("connection lost")
+        context.close()

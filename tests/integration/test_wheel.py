@@ -32,6 +32,7 @@ BUILT_FROM = (
     "LICENSE",
 )
 OF_EXTRAS = (
+    "consumer.api.",
     "consumer.deployment.",
     "consumer.evaluation.",
     "consumer.local.",
