@@ -17,6 +17,7 @@ from consumer.api.access import Principal, Scope
 from consumer.api.problems import FieldError, Kind, Problem, Refused
 from consumer.compression import inflate
 from consumer.errors import Rejected
+from consumer.masking import mask_text
 
 JSON: Final = "application/json"
 _SHOWN_NAME: Final = 64
@@ -160,7 +161,7 @@ def read_query(query: bytes, names: frozenset[str]) -> dict[str, str]:
     for name, value in pairs:
         if name not in names:
             known = ", ".join(sorted(names)) or "no parameter"
-            shown = name[:_SHOWN_NAME]
+            shown = mask_text(name)[:_SHOWN_NAME]
             errors.append(FieldError(shown, "a parameter that is not known", known))
         elif name in found:
             errors.append(FieldError(name, "several", "one"))

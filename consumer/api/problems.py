@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from consumer.errors import Rejected
+from consumer.masking import mask_text
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX = "urn:fraudstream:problem:"
@@ -101,7 +102,7 @@ class Problem:
         if self.detail:
             members["detail"] = self.detail
         if instance is not None:
-            members["instance"] = instance
+            members["instance"] = mask_text(instance)
         if self.errors:
             members["errors"] = [
                 {"field": each.field, "found": each.found, "expected": each.expected}
