@@ -26,7 +26,7 @@ _EVERY_S = 0.2
 _ROWS_TOGETHER = 500
 _ROWS_LIMIT = 20_000
 _SWEEP_EVERY_S = 20.0
-_STALE_AFTER_S = 60.0
+STALE_AFTER_S = 60.0
 _ENTRIES_TOGETHER = 100
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -48,12 +48,20 @@ class Publisher:
     """
 
     def __init__(
-        self, sink: DecisionSink, outbox: Outbox, known: KnownDecisions, clock: Clock
+        self,
+        sink: DecisionSink,
+        outbox: Outbox,
+        known: KnownDecisions,
+        clock: Clock,
+        *,
+        stale_after_s: float = STALE_AFTER_S,
     ) -> None:
+        """*stale_after_s* is when an entry of another process is taken for one that it left."""
         self._sink = sink
         self._outbox = outbox
         self._known = known
         self._clock = clock
+        self._stale_after_s = stale_after_s
         self._pending: deque[_Chunk] = deque()
         self._rows = 0
         self._lock = Lock()
@@ -167,7 +175,7 @@ class Publisher:
 
         Those of an id that has no document were never decided, or long ago.
         """
-        left = self._outbox.find_older(_STALE_AFTER_S, _ENTRIES_TOGETHER)
+        left = self._outbox.find_older(self._stale_after_s, _ENTRIES_TOGETHER)
         with self._lock:
             waiting = {chunk.entry for chunk in self._pending}
         ours = [each for each in left if each.entry not in waiting]
