@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from math import inf
 from pathlib import Path
 
 from consumer.local.ports import listen, port_of
@@ -252,7 +253,7 @@ def recoveries(moments: list[tuple[str, int]], found: Found) -> Iterator[tuple[s
     From each strike to the first decision that followed it, on the slower of the shards.
 
     A decision follows if its record was received after the strike, and so by a worker that
-    was there then.
+    was there then. A strike that none followed took for ever (``inf``).
     """
     times: dict[str, list[tuple[int, int]]] = {shard_id: [] for shard_id in SHARDS}
     for document in found.documents.values():
@@ -266,8 +267,7 @@ def recoveries(moments: list[tuple[str, int]], found: Found) -> Iterator[tuple[s
             )
             for shard_id in SHARDS
         ]
-        if None not in first:
-            yield kind, (max(stored for stored in first if stored is not None) - struck_ms) / 1e3
+        yield kind, (max(inf if stored is None else stored for stored in first) - struck_ms) / 1e3
 
 
 def _resident_mb(pid: int) -> float:

@@ -169,4 +169,10 @@ def test_a_recovery_lasts_until_the_slower_shard_decides_on_what_came_later() ->
     }
     found = replace(NOTHING, documents=documents)
     assert list(recoveries([("kill", 1_000)], found)) == [("kill", 3.2)]
-    assert list(recoveries([("kill", 5_000)], found)) == []
+    account = _account()
+    # After it nothing was decided on one of the shards: it must not go unseen.
+    ((kind, seconds),) = recoveries([("kill", 3_000)], found)
+    account.note_recovery(kind, seconds)
+    (problem,) = account.problems()
+    assert "recoveries from kill took more than 15 s, the longest inf s" in problem
+    assert "inf" in account.describe()
