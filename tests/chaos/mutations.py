@@ -121,6 +121,14 @@ MUTATIONS = (
         "stream/a checkpoint that the stream no longer holds",
     ),
     Mutation(
+        "the spill takes all that Firehose refused",
+        "1 nothing is lost",
+        "consumer/adapters/firehose.py",
+        "        spill.put(left)\n",
+        "        spill.put(left[:-1] or left)\n",
+        "sinks/the delivery stream is gone, with a spill",
+    ),
+    Mutation(
         "nothing is checkpointed while a flood may have begun",
         "7 a bad record costs itself",
         "consumer/worker.py",
