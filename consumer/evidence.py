@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from consumer.errors import Rejected
+from consumer.features.plan import ENTITY_FIELDS
 
 Scalar = str | int | float | bool | None
 
@@ -169,6 +170,19 @@ def other_features(features: Mapping[str, float | None]) -> dict[str, float | No
         for name, value in features.items()
         if value is None or _WINDOWED.fullmatch(name) is None
     }
+
+
+def absent_entities(
+    features: Mapping[str, float | None], transaction: Mapping[str, object]
+) -> list[str]:
+    """The entities of *features* that *transaction* does not name, so that those are all 0."""
+    entities = (field.removesuffix("_id") for field in ENTITY_FIELDS)
+    return [
+        entity
+        for entity in entities
+        if transaction.get(f"{entity}_id") is None
+        and any(name.startswith(f"{entity}_") for name in features)
+    ]
 
 
 def compare_amount(features: Mapping[str, float | None]) -> list[tuple[str, float]]:

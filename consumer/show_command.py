@@ -15,6 +15,7 @@ from consumer.evidence import (
     Contribution,
     Evidence,
     SecondFound,
+    absent_entities,
     compare_amount,
     decode_evidence,
     format_time,
@@ -22,7 +23,6 @@ from consumer.evidence import (
     printable,
     windows_of,
 )
-from consumer.features.plan import ENTITY_FIELDS
 from consumer.inspection import open_search
 from consumer.masking import is_card_number
 from consumer.model import TransactionId
@@ -197,12 +197,8 @@ def _absent_entities(
     features: Mapping[str, float | None], transaction: Mapping[str, object]
 ) -> Iterator[str]:
     """Name what the event does not: its features are 0, which else would read as brand new."""
-    for field in ENTITY_FIELDS:
-        entity = field.removesuffix("_id")
-        if transaction.get(field) is None and any(
-            name.startswith(f"{entity}_") for name in features
-        ):
-            yield f"the event has no {field}: the features {entity}_… are 0 for that"
+    for entity in absent_entities(features, transaction):
+        yield f"the event has no {entity}_id: the features {entity}_… are 0 for that"
 
 
 def _timings(evidence: Evidence) -> dict[str, object]:

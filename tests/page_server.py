@@ -50,7 +50,13 @@ WAIT_S = 30.0
 FEATURES = (
     *("amount", "card_count_1h", "card_count_24h", "card_count_30d"),
     *("card_sum_1h", "card_sum_24h", "card_sum_30d", "card_mean_30d", "card_max_30d"),
-    *("merchant_count_1h", "merchant_count_24h", "merchant_count_7d", "night", "card_speed_kmh"),
+    *(
+        "merchant_count_1h",
+        "merchant_count_24h",
+        "merchant_count_7d",
+        "terminal_count_24h",
+        "night",
+    ),
 )
 FORM = DocumentFormat(FEATURES, "f" * 64, "EUR")
 EXPLANATION = [
@@ -125,7 +131,7 @@ def _assess(number: int, outcome: Outcome, ago_s: float, fields: dict[str, objec
         number,
         transaction=a_transaction(number, **told),
         origin=an_origin(number, received_ms=received_ms, arrival_ms=received_ms - 20),
-        observation=Observation((*values, 4.0, 31.0, 190.0, 0.0, 12.5), ()),
+        observation=Observation((*values, 4.0, 31.0, 190.0, 0.0, 1.0), ()),
         scores=Scores(None if number % 41 == 0 else fraud[outcome], 0.9 + number % 7 / 5),
         decision=Decision(
             outcome, reasons, ("more transactions in an hour than usual",) if many else ()

@@ -9,6 +9,7 @@ from consumer.errors import Rejected
 from consumer.evidence import (
     Evidence,
     Scalar,
+    absent_entities,
     compare_amount,
     decode_evidence,
     other_features,
@@ -47,11 +48,16 @@ class WindowsView(msgspec.Struct, frozen=True):
 
 
 class FeaturesView(msgspec.Struct, frozen=True):
-    """The features: the amount beside the usual, those over windows, and the others."""
+    """
+    The features: the amount beside the usual, those over windows, and the others.
+
+    ``absent`` are entities that the event does not name, whose features are 0 for that.
+    """
 
     compared: tuple[Compared, ...]
     windows: tuple[WindowsView, ...]
     others: dict[str, float | None]
+    absent: tuple[str, ...]
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -145,6 +151,7 @@ def _features(evidence: Evidence) -> FeaturesView:
             for each in windows_of(features)
         ),
         others=other_features(features),
+        absent=tuple(absent_entities(features, evidence.known.transaction)),
     )
 
 

@@ -240,6 +240,7 @@ def test_evidence_says_what_spoke_against_a_transaction_and_who_its_neighbours_a
         "+2.31 towards fraud",
         "times card mean 30d",
         "usual 0.03",
+        "The event names no terminal",
         "elsewhere",
     ):
         expect(sheet).to_contain_text(told)
@@ -373,6 +374,7 @@ def test_the_service_itself_shows_what_it_decides_and_takes_labels(
         assert service.predict(an_event("tx_shown", card_id="card_shown")).status == 200
         page.wait_for_function("() => parseFloat(document.querySelector('#tile-rate').textContent)")
         expect(page.locator("#daemons")).to_contain_text("closed")
+        expect(page.locator("#daemons")).to_contain_text("api.daemon_urls")
         page.locator("#search-text").fill("card_shown")
         page.keyboard.press("Enter")
         page.locator("#results tbody button").click()

@@ -125,12 +125,17 @@ function contribution({ feature, value, contribution: amount }, most) {
     el(`meter.${towards}`, { min: 0, max: most || 1, value: Math.abs(amount), "aria-hidden": "true" }));
 }
 
-function features({ compared, windows, others }) {
+const UNITS_S = { m: 60, h: 3600, d: 86400 };
+const seconds = (window) => parseInt(window, 10) * UNITS_S[window.at(-1)];
+
+function features({ compared, windows, others, absent }) {
   const parts = compared.map(({ feature, multiple }) =>
     el(multiple >= 3 ? "p.high" : "p", {}, `The amount is ${number(multiple)} times ${words(feature)}.`));
+  parts.push(...absent.map((entity) =>
+    el("p.quiet", {}, `The event names no ${entity}: its features are 0 for that, not because it is new.`)));
   const groups = Map.groupBy ? Map.groupBy(windows, (each) => each.entity) : grouped(windows);
   for (const [entity, all] of groups) {
-    const columns = [...new Set(all.flatMap((each) => each.windows))];
+    const columns = [...new Set(all.flatMap((each) => each.windows))].sort((a, b) => seconds(a) - seconds(b));
     const rows = all.map((each) => [words(each.what), ...columns.map((column) => reading(each, each.windows.indexOf(column)))]);
     parts.push(table(`Features of the ${entity}`, [entity, ...columns], rows));
   }

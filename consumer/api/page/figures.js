@@ -60,14 +60,21 @@ function showDaemons(daemons) {
   if (found === daemonsShown) return;
   daemonsShown = found;
   const place = byId("daemons");
-  if (!daemons) place.replaceChildren(el("p.quiet", {}, "No daemon is configured to be asked (api.daemon_urls)."));
-  else if (!daemons.length) place.replaceChildren(el("p.quiet", {}, "Asking …"));
-  else place.replaceChildren(...daemons.flatMap(daemon));
+  if (!daemons?.length) {
+    place.replaceChildren(el("p.quiet", {}, "Asking …"));
+    return;
+  }
+  const parts = daemons.flatMap((each) => daemon(each, daemons.length > 1));
+  if (!daemons.some((each) => each.unreachable || each.shards.length)) {
+    parts.push(el("p.quiet", {}, "Shards are shown of the daemons that api.daemon_urls names."));
+  }
+  place.replaceChildren(...parts);
 }
 
-function daemon({ url, unreachable, problems, endpoints, shards }) {
-  if (unreachable) return [el("p.problem", {}, `${url} does not answer: ${unreachable}`)];
-  const parts = problems.map((each) => el("p.problem", {}, each));
+function daemon({ url, unreachable, problems, endpoints, shards }, several) {
+  const parts = several ? [el("h3", {}, url)] : [];
+  if (unreachable) return [...parts, el("p.problem", {}, `${several ? "It" : url} does not answer: ${unreachable}`)];
+  parts.push(...problems.map((each) => el("p.problem", {}, each)));
   const called = Object.entries(endpoints);
   if (called.length) {
     parts.push(table(`Endpoints of ${url}`, ["endpoint", "breaker", "median", "99 %"],
@@ -75,11 +82,14 @@ function daemon({ url, unreachable, problems, endpoints, shards }) {
   }
   if (shards.length) {
     parts.push(table(`Shards of ${url}`, ["shard", "behind", "stage", "unsaved for"],
-      shards.map((each) => [each.shard.replace("shardId-", "…").replace(/…0+(?=\d)/, "…"), behind(each.lag_ms), each.stage, behind(each.checkpoint_age_s * 1000)])));
+      shards.map((each) => [shortened(each.shard), behind(each.lag_ms), each.stage, behind(each.checkpoint_age_s * 1000)])));
   }
-  if (!parts.length) parts.push(el("p.quiet", {}, `${url}: no shard, no endpoint called yet.`));
+  if (!called.length && !shards.length) parts.push(el("p.quiet", {}, "No endpoint was called, no shard is read."));
   return parts;
 }
+
+/** A shard by what tells it from others: its number. */
+const shortened = (shard) => shard.replace(/^shardId-0*(?=\d)/, "…");
 
 function breaker(state) {
   return el(`span.badge.${{ open: "decline", "half-open": "review" }[state] ?? "approve"}`, {}, state ?? NONE);
