@@ -4,13 +4,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer import metrics
-from consumer.metrics import BUCKETS_S, Metrics, SupervisorMetrics
+from consumer.metrics import BUCKETS_S, AccessMetrics, ApiMetrics, Metrics, SupervisorMetrics
 
 
 def test_every_name_is_registered_once_and_follows_the_rules() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     SupervisorMetrics(registry, "1.2.3")
+    ApiMetrics(registry)
+    AccessMetrics(registry)
     registered = {family.name for family in registry.collect()}
     names = {
         value for key, value in vars(metrics).items() if key.isupper() and isinstance(value, str)
