@@ -66,7 +66,7 @@ def chosen_plainly(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return chosen
 
 
-def card_precision_plainly(rows: list[dict[str, Any]], scores: dict[str, float]) -> float:
+def card_precision_plainly(rows: list[dict[str, Any]], scores: dict[int, float]) -> float:
     found: set[int] = set()
     daily = []
     for day in sorted({row["TX_DATETIME"].date() for row in rows}):
@@ -75,7 +75,7 @@ def card_precision_plainly(rows: list[dict[str, Any]], scores: dict[str, float])
         for row in rows:
             if row["TX_DATETIME"].date() == day and row["CUSTOMER_ID"] not in found:
                 customer = row["CUSTOMER_ID"]
-                score = scores[f"h-{row['TRANSACTION_ID']}"]
+                score = scores[row["TRANSACTION_ID"]]
                 highest[customer] = max(highest[customer], score)
                 compromised |= {customer} if row["TX_FRAUD"] else set()
         top = sorted(highest, key=lambda customer: -highest[customer])[:100]
@@ -103,7 +103,7 @@ def test_figures_follow_from_the_scores_and_data_sets_are_made_once(
     for name in MODELS:
         table = pq.read_table(folder / f"scores-{FOLD}-{name}.parquet").to_pydict()
         scores = dict(zip(table["transaction_id"], table["score"], strict=True))
-        assert list(scores) == [f"h-{row['TRANSACTION_ID']}" for row in test]
+        assert list(scores) == [row["TRANSACTION_ID"] for row in test]
         values = list(scores.values())
         assert models[name]["roc_auc"] == pytest.approx(roc_auc_score(frauds, values))
         expected = average_precision_score(frauds, values)

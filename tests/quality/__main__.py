@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,20 @@ class Progress:
         sys.stderr.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Where archives and scores go; *kind* is the Arrow type that ids have in the data."""
+
+    folder: Path
+    kind: Any
+
+    def write(self, name: str, measured: Measured) -> None:
+        """Write the scores with the ids as they stand in the data, to be joined with it."""
+        ids = measured.transaction_ids.cast(self.kind)
+        table = pa.table({"transaction_id": ids, "score": pa.array(measured.scores)})
+        pq.write_table(table, self.folder / name)
+
+
 def main(environment: Mapping[str, str] = os.environ, folder: Path = DIRECTORY) -> int:
     """Measure; 2, with every reason, where DATA or FOLDS cannot be, 130 when interrupted."""
     try:
@@ -77,6 +92,7 @@ def _run(environment: Mapping[str, str], folder: Path) -> None:
         "baseline": Workshop.open(replays["baseline"].path, HERE / "baseline-train.yaml"),
         "own": Workshop.open(replays["features"].path, HERE / "train.yaml"),
     }
+    kind = pq.read_schema(data).field("TRANSACTION_ID").type
     own = shops["own"]
     warm_up_s = own.settings.split.warm_up
     problems = [each for fold in folds for each in check_history(own.facts, fold, warm_up_s)]
@@ -93,7 +109,7 @@ def _run(environment: Mapping[str, str], folder: Path) -> None:
         if missing:
             progress.say(f"{fold}: no transactions on {', '.join(missing)}; judged by the others")
         report["folds"][str(fold)] = {
-            name: _measure(name, shops, fold, folder, progress) for name in MODELS
+            name: _measure(name, shops, fold, Scored(folder, kind), progress) for name in MODELS
         }
         report["folds"][str(fold)]["missing_test_days"] = missing
     report["seconds"] = round(progress.seconds, 1)
@@ -122,9 +138,9 @@ def _asked(environment: Mapping[str, str]) -> tuple[Path, tuple[Fold, ...]]:
 
 
 def _measure(
-    name: str, shops: Mapping[str, Workshop], fold: Fold, folder: Path, progress: Progress
+    name: str, shops: Mapping[str, Workshop], fold: Fold, scored: Scored, progress: Progress
 ) -> dict[str, Any]:
-    archive = folder / f"{fold}-{name}.tar.gz"
+    archive = scored.folder / f"{fold}-{name}.tar.gz"
     begun = progress.seconds
 
     def say(line: str) -> None:
@@ -138,13 +154,8 @@ def _measure(
     else:
         measured = grow_forest(shops["own"], fold, archive, say)
     say(", ".join(f"{key} {_number(measured.figures[key])}" for key in _FIGURES))
-    _write_scores(folder / f"scores-{fold}-{name}.parquet", measured)
+    scored.write(f"scores-{fold}-{name}.parquet", measured)
     return {**measured.figures, "seconds": round(progress.seconds - begun, 1)}
-
-
-def _write_scores(path: Path, measured: Measured) -> None:
-    columns = {"transaction_id": measured.transaction_ids, "score": pa.array(measured.scores)}
-    pq.write_table(pa.table(columns), path)
 
 
 def _describe(replayed: Replayed) -> dict[str, Any]:
