@@ -92,6 +92,8 @@ class Outside:
     Everything that a worker writes to, or asks before it decides; ready for use.
 
     ``rehearsal``, ``known`` and ``ping`` are further sides of the stores, which only REST asks.
+    ``renew`` takes the primaries of now for those that were written to: it is for who has
+    nothing unconfirmed that was answered.
     """
 
     features: FeatureStore
@@ -105,6 +107,7 @@ class Outside:
     rehearsal: FeatureRehearsal | None = None
     known: KnownDecisions | None = None
     ping: Callable[[], None] | None = None
+    renew: Callable[[], None] | None = None
 
 
 Open = Callable[[Surroundings, ExitStack], Outside]
@@ -141,6 +144,7 @@ def open_outside(around: Surroundings, stack: ExitStack) -> Outside:
         rehearsal=features,
         known=stores.documents,
         ping=stores.ping,
+        renew=None if durability is None else durability.begin,
     )
 
 

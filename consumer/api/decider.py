@@ -92,7 +92,10 @@ class Decider:
         """Decide and store what *begun* holds; one answer a transaction, in order."""
         stored = dict(begun.known)
         created: set[TransactionId] = set()
-        if begun.dispatched is not None:
+        if begun.dispatched is None:
+            # What is known may be what was refused for want of copies.
+            self._confirm()
+        else:
             settled = self._store(begun.dispatched, begun.entry)
             for each in settled:
                 name = each.assessment.transaction.transaction_id

@@ -1,7 +1,7 @@
 """The service wired to everything outside, by the very parts of a worker."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +97,7 @@ def open_service(
         admission,
         _pace(settings),
         clock=clock,
-        ping=ping,
+        ping=partial(_revive, wired.outside.renew, ping),
         observe_chunk=metrics.chunk.observe,
         blocked=lambda: publisher is not None and publisher.full,
     )
@@ -123,6 +123,18 @@ def _needed(part: _Part | None) -> _Part:
         message = "the stores of a worker have every side"
         raise TypeError(message)
     return part
+
+
+def _revive(renew: Callable[[], None] | None, ping: Callable[[], None]) -> None:
+    """
+    Ask Redis for a sign of life after an outage, and accept the primaries of now.
+
+    Each chunk is confirmed before it is answered, so that a change of primary costs only what
+    was refused. On the thread that decides alone: another would hide a change from it.
+    """
+    if renew is not None:
+        renew()
+    ping()
 
 
 def _pace(settings: Settings) -> Pace:

@@ -418,3 +418,23 @@ def test_two_servers_and_a_worker_of_the_stream_decide_an_id_once_between_them(
 def test_malformed_requests_are_answered_as_the_page_says(service: Service) -> None:
     """After a change: python -m tests.malformed_answers."""
     assert shown_table() == render_table(service)
+
+
+def test_an_answer_waits_for_replicas_and_survives_a_change_of_primary(
+    folder: Path, aws: dict[str, str]
+) -> None:
+    with ExitStack() as stack:
+        first = RedisServer(directory=folder / "primary").start()
+        stack.callback(first.stop)
+        port = first.url.rpartition(":")[2].partition("/")[0]
+        options = ("--replicaof", "127.0.0.1", port)
+        stack.enter_context(RedisServer(directory=folder / "replica", options=options))
+        variables = {"REDIS__URL": first.url, **aws, "REDIS__WAIT_REPLICAS": "1"}
+        service = stack.enter_context(running_service(folder / "copies", variables))
+        event = an_event("copy_1")
+        eventually(lambda: service.predict(event).status == 200)
+        first.stop()
+        assert service.predict(an_event("copy_2")).status == 503
+        stack.enter_context(RedisServer(directory=folder / "successor", port=int(port)))
+        later = an_event("copy_3")
+        eventually(lambda: service.predict(later).status == 200)
