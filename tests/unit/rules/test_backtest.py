@@ -6,9 +6,18 @@ import pytest
 
 from consumer.decision import Policy
 from consumer.model import Bands, LabelValue, Outcome, Scores
-from consumer.rules.backtest import Backtest, Shift, Truth, changed_rules, shift_of, to_json
+from consumer.rules.backtest import (
+    Backtest,
+    Shift,
+    Truth,
+    changed_rules,
+    run_backtest,
+    shift_of,
+    to_json,
+)
 from consumer.rules.compilation import RuleSet, compile_rules
 from consumer.rules.facts import Case
+from consumer.rules.specification import Mode
 from consumer.settings import DecisionSettings
 from tests.builders import a_transaction
 from tests.rulebook import CATALOGUE, a_rule, a_specification, some_lists
@@ -153,3 +162,18 @@ def test_everything_is_told_to_machines_in_major_units() -> None:
         "reasons": (),
         "rules": ("large",),
     }
+
+
+def test_progress_is_told_now_and_then_and_at_the_end() -> None:
+    backtest, heard = Backtest(a_set(LARGE), None), list[int]()
+    cases = [(a_case(number, 200), None, POLICY) for number in range(5)]
+    run_backtest(backtest, cases, heard.append, every=2)
+    assert heard == [2, 4, 5]
+    assert backtest.transactions.total == 5
+
+
+def test_rules_put_together_have_a_hash_of_their_own() -> None:
+    small, both = a_specification(LARGE), a_specification(LARGE, HUGE)
+    joined = small.with_rules(both.rules, Mode.LIVE)
+    assert joined.hash == both.hash != small.hash
+    assert joined.source == small.source
