@@ -82,13 +82,11 @@ class _Session:
         self._stop = stop
         self._clock = SystemClock()
         self._label_delay_s = 0
-        self._only_frauds = True
 
     def run(self, request: HistoryRequest, stack: ExitStack) -> int:
         """Begin or go on; return the exit code. Raises as ``run``."""
         wishes = self._wishes
         self._label_delay_s = request.policy.delay_s or 0
-        self._only_frauds = not request.policy.legitimate
         place = open_state(wishes.state, self._settings)
         state = take_up(place, wishes, build_identity(wishes, self._settings, self._history))
         if state is None:
@@ -179,10 +177,10 @@ class _Session:
             self._tell_how_to_go_on()
             return _INTERRUPTED
         if wishes.report is not None:
-            self._report(wishes.report, labels=outcome.state.counts.get("labels", 0))
+            self._report(wishes.report)
         return 0
 
-    def _report(self, folder: Path, *, labels: int) -> None:
+    def _report(self, folder: Path) -> None:
         """Evaluate the decisions that were just written into *folder*."""
         from consumer.evaluation.reporting import Request, write_report  # noqa: PLC0415
 
@@ -192,8 +190,7 @@ class _Session:
                 decisions=[] if out is None else [out],
                 out=folder,
                 currency=self._settings.events.base_currency,
-                # Where frauds alone become labels, silence means an honest payment.
-                unlabelled_legitimate=None if self._only_frauds and labels > 0 else False,
+                unlabelled=self._wishes.unlabelled,
             )
         )
         if not self._wishes.json:

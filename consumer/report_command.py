@@ -46,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("report"), metavar="DIR", help="folder (default: report)"
     )
     parser.add_argument(
-        "--unlabelled-legitimate",
-        action="store_true",
-        help="what has no label is legitimate: for sources that only tell frauds",
+        "--unlabelled",
+        choices=("legitimate", "leave_out"),
+        default="legitimate",
+        help="what a transaction without a label counts as (default: %(default)s, as in training)",
     )
     parser.add_argument(
         "--cards",
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
                     name: bring("--challenger", places)
                     for name, places in _challengers(arguments.challenger).items()
                 },
-                unlabelled_legitimate=arguments.unlabelled_legitimate,
+                unlabelled=arguments.unlabelled,
                 k=arguments.cards,
                 cluster=arguments.resample,
                 resamples=arguments.resamples,

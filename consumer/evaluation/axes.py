@@ -5,9 +5,13 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from consumer.evaluation.drawing import INK
+
+# From the largest to the smallest value: how many ticks there are room for.
+_DECADES: Final = 100
+_NARROW: Final = 4
 
 SHARE: Final = PercentFormatter(1.0, decimals=0)
 
@@ -30,6 +34,18 @@ def date_axis(axes: Axes, days: int) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     if days == 1:
         axes.set_xlim(*(bound + side for bound, side in zip(axes.get_xlim(), (-1, 1), strict=True)))
+
+
+def log_axis(axes: Axes) -> None:
+    """Put a logarithmic scale across, with short numbers at it, also within one decade."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if high < low * _DECADES else (1.0,)
+    if high < low * _NARROW:
+        steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(COUNT)
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def mark(axes: Axes, value: float, text: str) -> None:

@@ -4,7 +4,8 @@ from typing import Final
 
 from matplotlib.ticker import MaxNLocator
 
-from consumer.evaluation.axes import COUNT, date_axis, day_number, mark
+from consumer.evaluation.axes import COUNT, date_axis, day_number, log_axis, mark
+from consumer.evaluation.distribution import Latency
 from consumer.evaluation.drawing import (
     BLUE,
     GREEN,
@@ -20,6 +21,8 @@ from consumer.evaluation.figures import Figures
 from consumer.evaluation.wording import show_name
 
 _MARKED: Final = ("p50", "p95", "p99")
+# A line of text is as wide as this share of the axis.
+_APART: Final = 0.05
 
 
 def draw_by_day(figures: Figures) -> Plot | None:
@@ -102,11 +105,9 @@ def draw_latency(figures: Figures) -> Plot | None:
         return None
     with canvas() as (figure, (axes,)):
         axes.stairs(told.counts, told.edges, color=BLUE, fill=True, alpha=0.4)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(COUNT)
-        for value in sorted({told.percentiles[name] for name in _MARKED}):
-            names = ", ".join(name for name in _MARKED if told.percentiles[name] == value)
-            mark(axes, value, f"{names} {value:,.4g}")
+        log_axis(axes)
+        for value, words in _marks(told):
+            mark(axes, value, words)
         axes.yaxis.set_major_formatter(COUNT)
         axes.margins(y=0.25)
         axes.set_xlabel("milliseconds (log scale)")
@@ -118,6 +119,23 @@ def draw_latency(figures: Figures) -> Plot | None:
             f"Measured {told.of}: half of the decisions took less than p50, one in a hundred "
             "longer than p99.",
         )
+
+
+def _marks(told: Latency) -> list[tuple[float, str]]:
+    """Where lines are drawn and what is written along them: one text for those too close."""
+    nearest = (told.edges[-1] / told.edges[0]) ** _APART
+    marks: list[tuple[float, str]] = []
+    for name in reversed(_MARKED):
+        value = told.percentiles[name]
+        words = f"{name} {value:,.4g}"
+        if marks and marks[-1][0] < value * nearest:
+            above, others = marks.pop()
+            marks.append((value, f"{words}, {others}"))
+            if above > value:
+                marks.insert(0, (above, ""))
+        else:
+            marks.append((value, words))
+    return marks
 
 
 def draw_differences(figures: Figures) -> Plot | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,11 @@ APPROVE, REVIEW, DECLINE = range(3)
 SCORES: Final = ("fraud", "anomaly")
 """The scores of a decision; only the first one is a probability."""
 
-LEGITIMATE, FRAUD, UNLABELLED = 0, 1, -1
+LEGITIMATE, FRAUD, UNLABELLED, ASSUMED = 0, 1, -1, 2
+"""Labels; ``ASSUMED`` counts as legitimate although nobody said so."""
+
+Unlabelled = Literal["legitimate", "leave_out"]
+"""What a transaction is of which nobody said anything, as in the settings of training."""
 
 BANDS: Final[Mapping[str, str]] = {
     "fraud_review": "fraud",
@@ -47,11 +51,10 @@ class Decisions:
     ``identity`` is a 64-bit hash of the transaction id, good within this process only: with
     10 million ids two are equal with a probability of 3 in a million. ``time_ms`` is the event
     time since the epoch, ``card`` a number that rises with the card id, ``amount`` in major
-    units of the base currency, ``outcome`` an index into OUTCOMES, ``label`` FRAUD, LEGITIMATE
-    or UNLABELLED. ``scores`` holds an array a name of SCORES, NaN where a score is absent.
+    units of the base currency, ``outcome`` an index into OUTCOMES, ``label`` FRAUD, LEGITIMATE,
+    UNLABELLED or ASSUMED. ``scores`` holds an array a name of SCORES, NaN where a score is absent.
     ``banded`` tells which rows a score's band alone would have flagged. ``latency_ms`` and
     ``latency_rows``, of shape (m,), say how long so many decisions took, where that is known.
-    ``assumed`` counts the legitimate ones of which nobody said so.
     """
 
     identity: Indices
@@ -69,7 +72,6 @@ class Decisions:
     bands: Mapping[tuple[float | None, ...], int] = field(default_factory=dict)
     cards: int = 0
     repeated: int = 0
-    assumed: int = 0
     files: int = 0
     latency_ms: Floats = field(default_factory=lambda: np.empty(0))
     latency_rows: Floats = field(default_factory=lambda: np.empty(0))
@@ -100,13 +102,28 @@ class Decisions:
 
     @property
     def legitimate(self) -> Bools:
-        """Rows known not to be fraud."""
-        return np.asarray(self.label == LEGITIMATE)
+        """Rows known not to be fraud, and those taken for it."""
+        return np.asarray((self.label == LEGITIMATE) | self.assumed)
+
+    @property
+    def assumed(self) -> Bools:
+        """Rows taken for legitimate since nobody said anything of them."""
+        return np.asarray(self.label == ASSUMED)
+
+    @property
+    def silent(self) -> Bools:
+        """Rows of which nobody said anything, whatever they count as."""
+        return np.asarray(self.assumed | (self.label == UNLABELLED))
 
     def silence_is_legitimate(self) -> "Decisions":
-        """These decisions with what has no label counted as legitimate."""
-        label = np.where(self.labelled, self.label, np.int8(LEGITIMATE))
-        return replace(self, label=label, assumed=int((~self.labelled).sum()))
+        """
+        These decisions with what has no label counted as legitimate.
+
+        Where no fraud is known either nobody has looked, and silence says nothing.
+        """
+        if not self.fraud.any():
+            return self
+        return replace(self, label=np.where(self.labelled, self.label, np.int8(ASSUMED)))
 
     def pick(self, rows: Indices) -> "Decisions":
         """Only *rows*, in their order, without hits of rules."""

@@ -7,6 +7,9 @@ import numpy as np
 
 from consumer.evaluation.decisions import Bools, Floats
 
+OF_CHUNKS: Final = "from dispatch to decision of its chunk"
+"""What the latency of a replay is measured of: no customer waits for a chunk."""
+
 _BINS: Final = 40
 _PERCENTILES: Final = (50, 90, 95, 99, 99.9)
 

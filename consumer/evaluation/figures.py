@@ -173,7 +173,7 @@ def _describe(decisions: Decisions) -> Input:
         days=decisions.days,
         frauds=frauds,
         legitimate=legitimate,
-        assumed_legitimate=decisions.assumed,
+        assumed_legitimate=int(decisions.assumed.sum()),
         unlabelled=count - frauds - legitimate,
         unlabelled_share=ratio(count - frauds - legitimate, count),
         fraud_share=ratio(frauds, frauds + legitimate),

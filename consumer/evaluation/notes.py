@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from consumer.evaluation.challenge import Duel
 from consumer.evaluation.figures import Figures, Input
+from consumer.evaluation.wording import mostly_unlabelled
 
 _FEW_FRAUDS = 30
 _MANY_UNLABELLED = 0.05
@@ -13,6 +14,12 @@ _MANY_DEGRADED = 0.01
 def notes_of(figures: Figures) -> Iterator[str]:
     """What is missing in *figures*, or weak, and why."""
     yield from _of_labels(figures.input)
+    if mostly_unlabelled(figures) and figures.input.frauds and figures.input.legitimate:
+        yield (
+            "Most transactions have no label and nobody chose by chance which ones were looked at: "
+            "precision, average precision and the like are those of the few that have one, and "
+            "flatter."
+        )
     yield from _of_scores(figures)
     if (figures.degraded.share or 0.0) > _MANY_DEGRADED:
         yield (

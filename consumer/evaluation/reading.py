@@ -23,6 +23,7 @@ from consumer.evaluation.decisions import (
     Indices,
     RuleHits,
 )
+from consumer.evaluation.distribution import OF_CHUNKS
 
 _TEXTS: Final = pa.list_(pa.string())
 _WANTED: Final = pa.schema(
@@ -46,7 +47,6 @@ _WANTED: Final = pa.schema(
 _REQUIRED: Final = frozenset({"transaction_id", "event_time", "card_id", "base_amount", "decision"})
 _CHUNKS: Final = pa.schema({"rows": pa.int64(), "latency_ms": pa.float64()})
 _CHUNKS_SUFFIX: Final = ".latency.parquet"
-_REPLAYED: Final = "from dispatch to decision of its chunk"
 _LIVE: Final = "from receiving a record to its decision"
 
 
@@ -125,7 +125,7 @@ class _Gathering:
         for batch in read_batches(path, _CHUNKS, frozenset(_CHUNKS.names)):
             self.latency_ms.append(_floats(batch["latency_ms"]))
             self.latency_rows.append(np.asarray(batch["rows"], dtype=np.float64))
-            self.latency_of = _REPLAYED
+            self.latency_of = OF_CHUNKS
 
     def add(self, path: Path, batch: Any) -> None:
         """Take over *batch* of *path*. Raises Misconfigured."""

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from consumer.errors import Misconfigured, Problem
 from consumer.evaluation.challenge import Cluster, Resampling
-from consumer.evaluation.decisions import Decisions
+from consumer.evaluation.decisions import Decisions, Unlabelled
 from consumer.evaluation.figures import Figures, build_figures
 from consumer.evaluation.label_source import Labels, read_labels
 from consumer.evaluation.notes import notes_of
@@ -30,9 +30,8 @@ class Request:
     What to report on: files, folders of parts or patterns, see ``find_files``.
 
     ``challengers`` holds the places of other decisions on the same transactions, by name.
-    ``out`` is the folder of the report, None for none. With ``unlabelled_legitimate`` a
-    transaction without a label counts as legitimate, for sources that only tell frauds; None
-    finds out: where no label says legitimate, the source is one of those.
+    ``out`` is the folder of the report, None for none. ``unlabelled`` says what a
+    transaction without a label counts as; training counts it alike.
     """
 
     decisions: Sequence[Place]
@@ -40,7 +39,7 @@ class Request:
     currency: str
     labels: Sequence[Place] = ()
     challengers: Mapping[str, Sequence[Place]] | None = None
-    unlabelled_legitimate: bool | None = False
+    unlabelled: Unlabelled = "legitimate"
     k: int = 100
     cluster: Cluster = "card"
     resamples: int = 200
@@ -108,10 +107,9 @@ def _read(
     decisions = read_decisions(find_files(argument, places))
     if labels is not None:
         decisions = labels.apply(decisions)
-    assumed = request.unlabelled_legitimate
-    if assumed is None:
-        assumed = bool(decisions.fraud.any() and not decisions.legitimate.any())
-    return decisions.silence_is_legitimate() if assumed else decisions
+    if request.unlabelled == "leave_out":
+        return decisions
+    return decisions.silence_is_legitimate()
 
 
 def _write(path: Path, content: bytes) -> Path:

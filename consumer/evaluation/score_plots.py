@@ -5,7 +5,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from consumer.evaluation.axes import COUNT, SHARE, date_axis, mark, unit_axes
+from consumer.evaluation.axes import COUNT, SHARE, date_axis, log_axis, mark, unit_axes
 from consumer.evaluation.decisions import SCORES
 from consumer.evaluation.drawing import (
     BLUE,
@@ -21,6 +21,7 @@ from consumer.evaluation.drawing import (
 from consumer.evaluation.figures import Figures
 from consumer.evaluation.ranking import Curve, Ranking
 from consumer.evaluation.thresholds import Point
+from consumer.evaluation.wording import mostly_unlabelled
 
 _COLOURS: Final = {"fraud": BLUE, "anomaly": GREEN}
 _STYLES: Final = ("--", ":", "-.")
@@ -29,7 +30,7 @@ _STYLES: Final = ("--", ":", "-.")
 def draw_precision_recall(figures: Figures) -> Plot | None:
     """Recall against precision of both scores, and of challengers."""
     curves = _curves(figures, lambda ranking: ranking.precision_recall, "precision_recall")
-    if not curves:
+    if not curves or mostly_unlabelled(figures):
         return None
     with canvas() as (figure, (axes,)):
         _draw_curves(axes, curves)
@@ -50,7 +51,7 @@ def draw_precision_recall(figures: Figures) -> Plot | None:
 def draw_roc(figures: Figures) -> Plot | None:
     """False positive rate against recall of both scores, and of challengers."""
     curves = _curves(figures, lambda ranking: ranking.roc, "roc")
-    if not curves:
+    if not curves or mostly_unlabelled(figures):
         return None
     with canvas() as (figure, (axes,)):
         _draw_curves(axes, curves)
@@ -86,8 +87,7 @@ def draw_money(figures: Figures) -> Plot | None:
         live = figures.outcomes.flagged
         if live.flagged_a_day and live.value_recall is not None:
             axes.plot(live.flagged_a_day, live.value_recall, "o", color=RED, label="decisions made")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(COUNT)
+        log_axis(axes)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(SHARE)
         axes.set_xlabel("transactions flagged a day")
@@ -171,7 +171,7 @@ def draw_card_precision(figures: Figures) -> Plot | None:
 def draw_calibration(figures: Figures) -> Plot | None:
     """Mean score against share of frauds, by bin."""
     told = figures.calibration
-    if told is None or not figures.input.frauds:
+    if told is None or not figures.input.frauds or mostly_unlabelled(figures):
         return None
     with canvas() as (figure, (axes,)):
         axes.plot((0, 1), (0, 1), color=INK, linewidth=1, linestyle=":", label="perfect")
@@ -188,7 +188,7 @@ def draw_calibration(figures: Figures) -> Plot | None:
                 ha="center",
             )
         unit_axes(axes, "mean score of the bin", "share that is fraud")
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper center", ncols=2)
         return to_plot(
             figure,
             "calibration",

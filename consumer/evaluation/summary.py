@@ -27,7 +27,8 @@ def print_summary(figures: Figures, console: Console) -> None:
     console.print(f"{told.transactions:,} decisions, {period}", style="bold", highlight=False)
     console.print(
         f"{told.frauds:,} frauds ({show_money(told.fraud_money)} {figures.currency}), "
-        f"{told.legitimate:,} legitimate, {told.unlabelled:,} without a label",
+        f"{told.legitimate - told.assumed_legitimate:,} legitimate, "
+        f"{told.unlabelled + told.assumed_legitimate:,} without a label",
         highlight=False,
     )
     for note in figures.notes:
@@ -72,7 +73,7 @@ def _print_rules(console: Console, title: str, rules: Iterable[RuleFigures]) -> 
         )
         for rule in rules
     ]
-    heads = ("rule", "hits", "frauds", "precision", "recall", "hits added", "frauds added")
+    heads = ("rule", "hits", "frauds", "precision", "recall", "hits\nadded", "frauds\nadded")
     _print_table(console, title, heads, rows)
 
 
@@ -85,7 +86,10 @@ def _print_table(
         box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold"
     )
     for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=True)
+        # On a narrow terminal names are broken, never figures.
+        table.add_column(
+            head, justify="right" if number else "left", no_wrap=bool(number), overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table, markup=False, highlight=False)

@@ -18,7 +18,8 @@ class Caught:
     """
     What flagging a set of transactions means.
 
-    ``flagged`` counts all of them, ``flagged_a_day`` by calendar day. Of those with a label:
+    ``flagged`` counts all of them, ``flagged_a_day`` by calendar day, ``unlabelled`` those of
+    which nobody said anything, even where that counts as legitimate. Of those with a label:
     ``frauds`` and ``legitimate`` counts, ``precision`` = frauds / (frauds + legitimate),
     ``recall`` = frauds / all frauds, ``false_positive_rate`` = legitimate / all legitimate;
     ``money_caught`` and ``money_wrong`` are the amounts of the two, ``value_recall`` the share
@@ -28,6 +29,7 @@ class Caught:
 
     flagged: int
     flagged_a_day: float | None
+    unlabelled: int
     frauds: int
     legitimate: int
     precision: float | None
@@ -57,6 +59,7 @@ def catch(decisions: Decisions, flagged: Bools) -> Caught:
     return Caught(
         flagged=int(flagged.sum()),
         flagged_a_day=ratio(int(flagged.sum()), decisions.days),
+        unlabelled=int((flagged & decisions.silent).sum()),
         frauds=hits,
         legitimate=alarms,
         precision=ratio(hits, hits + alarms),

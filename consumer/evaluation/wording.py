@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from consumer.evaluation.distribution import OF_CHUNKS
 from consumer.evaluation.figures import Figures
+from consumer.evaluation.thresholds import Caught
 
 ABSENT: Final = "\N{EN DASH}"
 
 _WHOLE: Final = 100
 _SMALL: Final = 0.1
+_MOST: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def show_name(name: str) -> str:
 def key_figures(figures: Figures) -> list[Tile]:
     """What stands first, in the order of a fraud manager's questions."""
     flagged, declined = figures.outcomes.flagged, figures.outcomes.declined
-    money = figures.currency
+    money, known = figures.currency, figures.input.legitimate > 0
+    doubt = ", as far as is known" if known and _left_out(declined) else ""
     tiles = [
         Tile(
             "of the fraud money caught",
@@ -88,15 +92,12 @@ def key_figures(figures: Figures) -> list[Tile]:
             show_share(flagged.recall),
             f"{show_count(flagged.frauds)} of {show_count(figures.input.frauds)} known frauds.",
         ),
+        _precision(figures),
         Tile(
-            "of what was flagged is fraud",
-            show_share(flagged.precision),
-            f"{show_count(flagged.legitimate)} honest transactions were declined or reviewed.",
-        ),
-        Tile(
-            f"{money} blocked wrongly",
-            show_money(declined.money_wrong if figures.input.legitimate else None),
-            f"{show_count(declined.legitimate)} transactions known to be honest were declined.",
+            f"{money} blocked wrongly{doubt}",
+            show_money(declined.money_wrong if known else None),
+            f"{show_count(declined.legitimate)} honest transactions were declined"
+            f"{_silence(declined)}.",
         ),
         Tile(
             "flagged a day",
@@ -108,7 +109,43 @@ def key_figures(figures: Figures) -> list[Tile]:
     return [*tiles, *_of_scores(figures), *_of_running(figures)]
 
 
+def _precision(figures: Figures) -> Tile:
+    """Precision, or counts where nobody has looked at all that was flagged."""
+    flagged = figures.outcomes.flagged
+    if flagged.precision is not None and _left_out(flagged):
+        return Tile(
+            "flagged are known frauds",
+            f"{show_count(flagged.frauds)} of {show_count(flagged.flagged)}",
+            f"{show_count(flagged.legitimate)} are known to be honest{_silence(flagged)}.",
+        )
+    return Tile(
+        "of what was flagged is fraud",
+        show_share(flagged.precision),
+        f"{show_count(flagged.frauds)} of {show_count(flagged.flagged)} flagged are known frauds, "
+        f"{show_count(flagged.legitimate)} count as honest{_silence(flagged)}.",
+    )
+
+
+def _left_out(caught: Caught) -> int:
+    """How many of those that were flagged are neither frauds nor honest."""
+    return caught.flagged - caught.frauds - caught.legitimate
+
+
+def _silence(caught: Caught) -> str:
+    if not caught.unlabelled:
+        return ""
+    joint = "; " if _left_out(caught) else ", of which "
+    return f"{joint}{show_count(caught.unlabelled)} have no label"
+
+
+def mostly_unlabelled(figures: Figures) -> bool:
+    """Whether so few rows have a label that figures of those say little of the rest."""
+    return (figures.input.unlabelled_share or 0.0) > _MOST
+
+
 def _of_scores(figures: Figures) -> list[Tile]:
+    if mostly_unlabelled(figures):
+        return []
     tiles = []
     for score, each in figures.scores.items():
         if each.ranking.roc_auc is None:
@@ -138,6 +175,7 @@ def _of_scores(figures: Figures) -> list[Tile]:
 
 
 def _of_running(figures: Figures) -> list[Tile]:
+    silent = figures.input.unlabelled + figures.input.assumed_legitimate
     tiles = [
         Tile(
             "degraded",
@@ -146,11 +184,16 @@ def _of_running(figures: Figures) -> list[Tile]:
         ),
         Tile(
             "without a label",
-            show_share(figures.input.unlabelled_share),
-            "Not known yet to be fraud or honest; left out of every figure of quality.",
+            show_share(silent / figures.input.transactions),
+            "Not known to be fraud or honest; "
+            + (
+                "they count as honest."
+                if figures.input.assumed_legitimate
+                else "left out of every figure of quality."
+            ),
         ),
     ]
-    if figures.calibration is not None and figures.input.frauds:
+    if figures.calibration is not None and figures.input.frauds and not mostly_unlabelled(figures):
         tiles.append(
             Tile(
                 "calibration error",
@@ -159,7 +202,8 @@ def _of_running(figures: Figures) -> list[Tile]:
                 f"{figures.calibration.brier:.4f}.",
             )
         )
-    if figures.latency is not None:
+    # How long a chunk of a replay took is not how long a customer waits.
+    if figures.latency is not None and figures.latency.of != OF_CHUNKS:
         tiles.append(
             Tile(
                 "ms, 99 of 100 decisions",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Literal
 
 from consumer.document import milliseconds
 from consumer.errors import Misconfigured, Problem
@@ -42,6 +43,7 @@ class Wishes:
     dry_run: bool
     json: bool
     report: Path | None
+    unlabelled: Literal["legitimate", "leave_out"]
     features: bool
 
 
@@ -80,6 +82,12 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="engine with --scratch: evaluate the decisions, see fraudstream report",
+    )
+    group.add_argument(
+        "--unlabelled",
+        choices=("legitimate", "leave_out"),
+        default="legitimate",
+        help="with --report: what a transaction without a label counts as (default: %(default)s)",
     )
 
 
@@ -158,6 +166,7 @@ def read_wishes(arguments: argparse.Namespace) -> Wishes:
         dry_run=arguments.dry_run,
         json=arguments.json,
         report=arguments.report,
+        unlabelled=arguments.unlabelled,
         features=arguments.features,
     )
 

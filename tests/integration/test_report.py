@@ -14,6 +14,7 @@ import pytest
 from consumer.__main__ import main
 from consumer.document import DocumentFormat, build_document
 from consumer.errors import Misconfigured
+from consumer.evaluation.decisions import Unlabelled
 from consumer.evaluation.reporting import Request, write_report
 from consumer.evaluation.wording import ABSENT, key_figures
 from consumer.model import Bands, Decision, Outcome, Scores
@@ -186,9 +187,48 @@ def test_of_several_labels_the_newest_wins(tmp_path: Path, decisions: Path) -> N
     lines.append(orjson.dumps({"type": "transaction", "transaction_id": "tx_3"}))
     path.write_bytes(gzip.compress(b"\n".join(lines)))
     plain = write_decisions(tmp_path / "plain.parquet", draw_decisions(COUNT, days=5), fraud=None)
-    found = figures_of(plain, labels=[path])["input"]
+    found = figures_of(plain, labels=[path], unlabelled="leave_out")["input"]
     assert (found["frauds"], found["legitimate"], found["unlabelled"]) == (1, 1, COUNT - 2)
-    assert figures_of(plain, labels=[path], unlabelled_legitimate=None)["input"] == found
+
+
+@pytest.mark.parametrize("unlabelled", ["legitimate", "leave_out"])
+def test_a_few_labels_of_honest_payments_do_not_make_all_that_was_flagged_fraud(
+    tmp_path: Path, columns: dict[str, list[Any]], unlabelled: Unlabelled
+) -> None:
+    fraud = [each or None for each in columns["fraud"]]
+    honest = columns["decision"].index("approve", 5)
+    fraud[honest] = False
+    path = write_decisions(tmp_path / "few.parquet", columns, fraud=fraud)
+    request = Request(
+        decisions=[path], out=None, currency="EUR", unlabelled=unlabelled, resamples=5
+    )
+    report = write_report(request)
+    tiles = {tile.name: tile for tile in key_figures(report.told)}
+    flagged = report.told.outcomes.flagged
+    frauds = sum(
+        1
+        for each, outcome in zip(fraud, columns["decision"], strict=True)
+        if each and outcome != "approve"
+    )
+    assert flagged.frauds == frauds < flagged.flagged
+    assert flagged.unlabelled == flagged.flagged - frauds
+    if unlabelled == "legitimate":
+        assert flagged.precision == frauds / flagged.flagged
+        tile = tiles["of what was flagged is fraud"]
+        assert f"{frauds} of {flagged.flagged} flagged are known frauds" in tile.meaning
+        assert report.told.outcomes.declined.money_wrong > 0
+    else:
+        assert tiles["flagged are known frauds"].value == f"{frauds} of {flagged.flagged}"
+        assert not any("precision" in name or "AUC" in name for name in tiles)
+        assert "EUR blocked wrongly, as far as is known" in tiles
+        assert any("nobody chose by chance" in note for note in report.told.notes)
+
+
+def test_where_no_fraud_is_known_silence_says_nothing(
+    tmp_path: Path, columns: dict[str, list[Any]]
+) -> None:
+    path = write_decisions(tmp_path / "plain.parquet", columns, fraud=None)
+    assert figures_of(path)["input"]["unlabelled"] == COUNT
 
 
 def test_a_parquet_of_frauds_alone_can_say_that_the_rest_is_legitimate(
@@ -198,14 +238,12 @@ def test_a_parquet_of_frauds_alone_can_say_that_the_rest_is_legitimate(
     frauds = tmp_path / "frauds.parquet"
     table = pa.table({"transaction_id": ["tx_1", "tx_2"], "fraud": [True, True]})
     pq.write_table(table, frauds)
-    alone = figures_of(plain, labels=[frauds])
-    rest = figures_of(plain, labels=[frauds], unlabelled_legitimate=True)
+    alone = figures_of(plain, labels=[frauds], unlabelled="leave_out")
+    rest = figures_of(plain, labels=[frauds])
     assert alone["scores"]["fraud"]["ranking"]["roc_auc"] is None
     assert any("All labelled transactions are frauds" in note for note in alone["notes"])
-    found = figures_of(plain, labels=[frauds], unlabelled_legitimate=None)
     assert rest["input"]["legitimate"] == rest["input"]["assumed_legitimate"] == COUNT - 2
     assert any("count as legitimate" in note for note in rest["notes"])
-    assert found == rest
     assert rest["scores"]["fraud"]["ranking"]["roc_auc"] is not None
 
 
