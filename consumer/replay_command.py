@@ -2,9 +2,7 @@
 
 import argparse
 import shlex
-import shutil
 import sys
-import tempfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from consumer.replay.arguments import Wishes, add_arguments, read_wishes
 from consumer.replay.chunks import ChunkReader
 from consumer.replay.dry_run import describe_dry_run, dry_run_fields, is_good
 from consumer.replay.history import History, Survey
+from consumer.replay.leftovers import clear, forget
 from consumer.replay.mapping import EventForm
 from consumer.replay.opening import HistoryRequest, open_history, read_request
 from consumer.replay.pace import Pacer
@@ -53,31 +52,32 @@ def run(arguments: argparse.Namespace) -> int:
     wishes = read_wishes(arguments)
     configure("warning", settings.logs.format)
     with ExitStack() as stack:
-        work = wishes.work
-        if work is None:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-")))
-        work.mkdir(parents=True, exist_ok=True)
+        if wishes.dry_run and not wishes.work.exists():
+            stack.callback(forget, wishes.work)
         form = EventForm(settings.events.base_currency, settings.events.extra_fields)
         request = read_request(arguments, form)
         bucket = partial(build_source_bucket, settings)
-        history = stack.enter_context(open_history(request, bucket, work / "history"))
+        history = stack.enter_context(open_history(request, bucket, wishes.work / "history"))
         if wishes.dry_run:
             return _dry_run(history, wishes, settings)
         # From here on a signal ends the replay at a place from which it can go on.
         stop = stack.enter_context(Stop())
-        session = _Session(settings, wishes, work, history, stop)
-        return session.run(request, stack)
+        session = _Session(settings, wishes, history, stop)
+        code = session.run(request, stack)
+    if code == 0:
+        clear(wishes.work)
+        if not wishes.kept_work:
+            forget(wishes.work)
+    return code
 
 
 class _Session:
     """One replay from its arguments to its summary."""
 
-    def __init__(
-        self, settings: Settings, wishes: Wishes, work: Path, history: History, stop: Stop
-    ) -> None:
+    def __init__(self, settings: Settings, wishes: Wishes, history: History, stop: Stop) -> None:
         self._settings = settings
         self._wishes = wishes
-        self._work = work
+        self._work = wishes.work
         self._history = history
         self._stop = stop
         self._clock = SystemClock()
@@ -88,18 +88,16 @@ class _Session:
         wishes = self._wishes
         self._label_delay_s = request.policy.delay_s or 0
         place = open_state(wishes.state, self._settings)
-        state = take_up(place, wishes, build_identity(wishes, self._settings, self._history))
-        if state is None:
-            state = State(
-                identity=build_identity(wishes, self._settings, self._history),
-                begun_ms=self._clock.now_ms(),
-            )
-            # Whatever comes in between, there is something to resume.
-            place.write(encode_state(state))
-        elif state.finished:
+        identity = build_identity(wishes, self._settings, self._history)
+        state = take_up(place, wishes, identity)
+        if state is not None and state.finished:
             return self._tell(Outcome(state))
         with surveying(self._clock) as on_rows:
             survey = self._history.survey(on_rows)
+        if state is None:
+            state = State(identity=identity, begun_ms=self._clock.now_ms())
+            # Whatever comes in between, there is something to resume.
+            place.write(encode_state(state))
         share = request.max_rejects
         undecodable = stack.enter_context(
             Undecodable(self._work / "undecodable.ndjson", state.rejects_bytes, share)
@@ -164,10 +162,8 @@ class _Session:
         return Replay(parts, state).run()
 
     def _tell(self, outcome: Outcome) -> int:
-        """Say how it ended, remove what is not needed any more, and return the exit code."""
+        """Say how it ended, and return the exit code."""
         wishes = self._wishes
-        if outcome.state.finished and wishes.work is not None:
-            _clear(wishes.work)
         if wishes.json:
             sys.stdout.buffer.write(orjson.dumps(summary_fields(outcome, wishes)) + b"\n")
         else:
@@ -214,12 +210,3 @@ def _dry_run(history: History, wishes: Wishes, settings: Settings) -> int:
         sys.stdout.write("\n".join(describe_dry_run(outline, survey, wishes, rules)) + "\n")
     sys.stdout.flush()
     return 0 if is_good(outline, survey, rules) else 1
-
-
-def _clear(work: Path) -> None:
-    """Remove what a finished replay does not need any more; its state stays."""
-    shutil.rmtree(work / "redis", ignore_errors=True)
-    shutil.rmtree(work / "spill", ignore_errors=True)
-    for pattern in ("rows-*.parquet", "labels-*.parquet", "latency-*.parquet"):
-        for path in work.glob(pattern):
-            path.unlink()

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,9 @@ class Wishes:
     What is asked for.
 
     ``out`` is the file of results, None where there is none. ``state`` is a path or an ``s3://``
-    address, ``work`` the folder of what grows. ``save_every_s`` is the pause between states.
+    address, ``work`` the folder of what grows and of what was rejected, which stays for a resume;
+    ``kept_work``: somebody named it, or it is that of a file of results. ``save_every_s`` is the
+    pause between states.
     """
 
     to: str
@@ -36,7 +39,8 @@ class Wishes:
     selection: Selection
     pace: Pace
     state: str
-    work: Path | None
+    work: Path
+    kept_work: bool
     save_every_s: float
     resume: bool
     restart: bool
@@ -124,7 +128,11 @@ def _add_course(parser: argparse.ArgumentParser) -> None:
         "folder, replay-TARGET.json without one)",
     )
     group.add_argument(
-        "--work", type=Path, metavar="DIR", help="folder of what grows (default: OUT.replay)"
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder of what grows and what is rejected (default: OUT.replay, without OUT "
+        "replay-TARGET.work, or beside --state)",
     )
     group.add_argument(
         "--save-every",
@@ -142,10 +150,10 @@ def read_wishes(arguments: argparse.Namespace) -> Wishes:
         raise Misconfigured(problems)
     to, *rest = arguments.to
     out = Path(rest[0]) if rest else None
-    work = arguments.work or (None if out is None else out.with_name(f"{out.name}.replay"))
+    kept = arguments.work or (None if out is None else out.with_name(f"{out.name}.replay"))
     state = arguments.state
     if state is None:
-        state = f"replay-{to}.json" if work is None else str(work / "state.json")
+        state = f"replay-{to}.json" if kept is None else str(kept / "state.json")
     warm_up_s = arguments.warm_up
     return Wishes(
         to=to,
@@ -159,7 +167,8 @@ def read_wishes(arguments: argparse.Namespace) -> Wishes:
         ),
         pace=Pace(arguments.speed, arguments.rate),
         state=state,
-        work=work,
+        work=kept or _work_beside(state, to),
+        kept_work=kept is not None,
         save_every_s=arguments.save_every or (30.0 if arguments.scratch else 5.0),
         resume=arguments.resume,
         restart=arguments.restart,
@@ -169,6 +178,13 @@ def read_wishes(arguments: argparse.Namespace) -> Wishes:
         unlabelled=arguments.unlabelled,
         features=arguments.features,
     )
+
+
+def _work_beside(state: str, to: str) -> Path:
+    """A folder of the replay that *state* belongs to alone: several may run in one place."""
+    if state.startswith("s3://"):
+        return Path(f"replay-{to}-{sha256(state.encode()).hexdigest()[:8]}.work")
+    return Path(state).with_suffix(".work")
 
 
 def _problems(arguments: argparse.Namespace) -> Iterator[Problem]:

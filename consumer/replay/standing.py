@@ -73,11 +73,16 @@ def take_up(place: StatePlace, wishes: Wishes, identity: dict[str, str]) -> Stat
         state = decode_state(data, place.name)
         check_identity(state, identity, place.name)
         return state
-    if data is not None and not decode_state(data, place.name).finished:
+    if data is not None and _is_underway(decode_state(data, place.name)):
         expected = "--resume to go on with it, --restart to begin anew, or another --state"
         found = "the state of an interrupted replay"
         raise Misconfigured([Problem(place.name, "the file", found, expected)])
     return None
+
+
+def _is_underway(state: State) -> bool:
+    """Whether something was done that would have to be done again."""
+    return state.ordinal > 0 and not state.finished
 
 
 def _told(wishes: Wishes) -> str:

@@ -1,5 +1,6 @@
 """Events that the engine would not take, a line each, and how many of them are too many."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,8 @@ class Undecodable:
     """
     NDJSON in *path*, made with the first line; a context manager.
 
-    *size_bytes* of it are from before an interruption, the rest is written anew. More than
+    *size_bytes* of it are from before an interruption, the rest is written anew; where the file
+    is gone, or on another machine, a new one begins. More than
     *limit_share* of the events, once there are more than a few, is too much.
     """
 
@@ -29,9 +31,10 @@ class Undecodable:
 
     def __enter__(self) -> Self:
         """Forget what was written after the state was saved."""
+        there = self._path.stat().st_size if self._path.exists() else 0
+        self.size_bytes = min(self.size_bytes, there)
         if self.size_bytes:
-            with self._path.open("r+b") as file:
-                file.truncate(self.size_bytes)
+            os.truncate(self._path, self.size_bytes)
         else:
             self._path.unlink(missing_ok=True)
         return self

@@ -31,7 +31,7 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(
     assert "1 files (events)" in told
     assert "50 transactions" in told
     assert '→ {"type":"transaction"' in told
-    assert not (tmp_path / "o.parquet").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["history.ndjson"]
 
 
 def test_a_dry_run_counts_the_time_of_a_pace(
@@ -57,6 +57,18 @@ def test_a_dry_run_ends_with_1_for_rows_that_cannot_be_replayed(
     )
     assert main(["replay", str(path), "--to", "features", "--dry-run"]) == 1
     assert "1 of 2 sampled rows cannot be replayed" in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_mapping_is_not_in_the_way_of_the_corrected_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["replay", history(tmp_path), "--to", "dataset", "o.parquet", "--scratch", "--json"]
+    assert main([*words, "--map", "card_id=nope"]) == 2
+    assert "nope" in capsys.readouterr().err
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["rows"] == 50
+    left = {path.name for path in (tmp_path / "o.parquet.replay").rglob("*") if path.is_dir()}
+    assert left == {"history"}
 
 
 def test_there_is_nothing_to_resume_before_a_replay(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +18,15 @@ from consumer.local.part import Part
 from consumer.local.ports import listen
 from consumer.local.redis_server import RedisServer
 from tests.e2e.worker_process import write_models
-from tests.replaying import FEATURES, Replayer, eventually, generate, read_state, write_history
+from tests.replaying import (
+    FEATURES,
+    Event,
+    Replayer,
+    eventually,
+    generate,
+    read_state,
+    write_history,
+)
 
 pytestmark = [
     pytest.mark.skipif(
@@ -128,21 +137,30 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
 def test_a_backfill_that_was_killed_leaves_the_entity_state_of_one_that_was_not(
     replayer: Replayer,
 ) -> None:
-    history = replayer.folder / "history.ndjson"
+    # One event that is not taken, before the first state is saved.
+    events = generate(TRANSACTIONS)
+    fields = orjson.loads(events[0].data) | {"transaction_id": "bad", "currency": "XXY"}
+    bad = Event(events[0].time, orjson.dumps(fields), is_transaction=True)
+    history = write_history(replayer.folder / "history.ndjson", [bad, *events])
     with RedisServer(modules=False, directory=replayer.folder / "redis") as server:
         replayer.variables = {"FRAUDSTREAM_REDIS__URL": server.url}
         client = connect(server.url, connect_timeout_s=2, timeout_s=10)
         replayer.run(history, "--to", "features")
         expected = {key: client.dump(key) for key in client.scan_iter("f:*", count=1_000)}
         client.flushall()
-        state = replayer.folder / "killed.json"
-        words = (history, "--to", "features", "--state", state.name)
+        state = replayer.folder / "replay-features.json"
+        state.unlink()
+        words = (history, "--to", "features")
         reached = kill_and_resume(replayer, words, state, seed=5, times=2)
         assert reached > 0
+        assert read_state(state)["counts"]["rejected"] == 1
         found = {key: client.dump(key) for key in client.scan_iter("f:*", count=1_000)}
         client.close()
     assert found == expected
     assert len(found) > 40
+    left = list((replayer.folder / "replay-features.work").rglob("*"))
+    assert [path.name for path in left] == ["undecodable.ndjson"]
+    assert len(left[0].read_bytes().splitlines()) == 1
 
 
 def test_a_signal_ends_a_replay_at_a_place_from_which_it_goes_on(replayer: Replayer) -> None:

@@ -33,9 +33,19 @@ def test_results_grow_beside_the_file_that_they_become() -> None:
 
 def test_a_live_target_keeps_its_state_here() -> None:
     found = wishes("--to", "stream", "--rate", "500")
-    assert (found.state, found.work, found.save_every_s) == ("replay-stream.json", None, 5)
+    assert (found.state, found.save_every_s) == ("replay-stream.json", 5)
     assert found.pace == Pace(rate=500)
     assert wishes("--to", "stream", "--state", "s3://b/k").state == "s3://b/k"
+
+
+def test_a_live_target_has_a_work_folder_of_its_own_that_a_resume_finds() -> None:
+    assert wishes("--to", "features").work == Path("replay-features.work")
+    assert wishes("--to", "features", "--state", "a/mine.json").work == Path("a/mine.work")
+    assert wishes("--to", "features", "--work", "w").work == Path("w")
+    one = wishes("--to", "stream", "--state", "s3://b/1/state.json").work
+    other = wishes("--to", "stream", "--state", "s3://b/2/state.json").work
+    assert one != other
+    assert one == wishes("--to", "stream", "--state", "s3://b/1/state.json").work
 
 
 def test_times_and_speeds_are_read() -> None:
