@@ -7,8 +7,7 @@ was trained here in who grew the trees, and in nothing else.
 """
 
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +17,12 @@ import xgboost
 import consumer
 from consumer.deployment.jobs import check_forest
 from consumer.errors import Misconfigured, Problem
-from consumer.training.anomaly import check_names, front_of
+from consumer.training.anomaly import front_of
 from consumer.training.artefacts import load_anomaly, write_fraud
 from consumer.training.bins import BINS, count_bins
 from consumer.training.classifier import calibrate, matrix_of, parameters_of
-from consumer.training.examples import Files, Limit, Part, load, open_files
+from consumer.training.examples import Part
+from consumer.training.lesson import Lesson
 from consumer.training.measures import (
     at_thresholds,
     choose_fraud_thresholds,
@@ -32,39 +32,10 @@ from consumer.training.measures import (
 from consumer.training.recalibration import apply_line
 from consumer.training.scaling import Scaling
 from consumer.training.settings import TrainingSettings
-from consumer.training.split import divide, usable
 
-_FEWEST_FRAUDS: Final = 10
 _MODEL: Final = "xgboost-model"
 # The instance decides how many threads there are.
 _OURS: Final = frozenset({"nthread"})
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """Training and validation rows, and where they came from."""
-
-    examples: Files
-    learning: Part
-    validation: Part
-    settings: TrainingSettings
-
-
-def prepare(paths: Sequence[Path], settings: TrainingSettings) -> Lesson:
-    """Read the rows that *settings* choose. Raises Misconfigured, also for too few frauds."""
-    examples = open_files(paths)
-    check_names(settings.anomaly, examples.names)
-    split = divide(examples.index, settings.split)
-    chosen = usable(examples.index, settings.split)
-    limit = Limit(settings.classifier.max_rows, settings.seed)
-    learning = load(examples, chosen, split.train, split.trained_ms, limit)
-    validation = load(examples, chosen, split.validation, split.validated_ms, limit)
-    for part, purpose in ((learning, "training"), (validation, "validation")):
-        if part.frauds < _FEWEST_FRAUDS:
-            found = f"{part.total} {purpose} rows with {part.frauds} known frauds, {part.period}"
-            expected = f"at least {_FEWEST_FRAUDS} known frauds in each part"
-            raise Misconfigured([Problem("training", purpose, found, expected)])
-    return Lesson(examples, learning, validation, settings)
 
 
 def weighted(lesson: Lesson) -> Part:
@@ -183,11 +154,7 @@ def write_archive(
         BINS: count_bins(names, lesson.learning.rows)
         | count_bins(["score_fraud"], scores[:, None]),
     }
-    origin = {
-        "settings": settings.model_dump(mode="json"),
-        "data_sets": lesson.examples.describe(),
-        "versions": {"fraudstream": consumer.__version__, "xgboost": xgboost.__version__},
-        "job": dict(job),
-    }
+    versions = {"fraudstream": consumer.__version__, "xgboost": xgboost.__version__}
+    origin = {**lesson.describe_origin(versions), "job": dict(job)}
     write_fraud(path, served, names, lesson.examples.feature_hash, metrics, origin)
     return metrics

@@ -12,10 +12,8 @@ from consumer.deployment.calls import Call, Control, carry_out
 from consumer.deployment.front import build_front
 from consumer.deployment.jobs import Machine, TrainingJob, plan_job, start_job
 from consumer.deployment.learning import (
-    Lesson,
     forest_hyperparameters,
     hyperparameters_of,
-    prepare,
     read_booster,
     scaling_of,
     weighted,
@@ -37,6 +35,8 @@ from consumer.model_actions.connection import (
     watch_of,
 )
 from consumer.settings import Settings
+from consumer.training.examples import open_files
+from consumer.training.lesson import Lesson, prepare
 from consumer.training.settings import TrainingSettings, load_training_settings
 
 
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _prepare(
     arguments: argparse.Namespace, settings: Settings, told: TrainingSettings, folder: Path
 ) -> _Wanted:
-    lesson = prepare(arguments.dataset, told)
+    lesson = prepare(open_files(arguments.dataset), told)
     if arguments.kind == "fraud":
         channels: Sequence[Channel] = (
             write_labelled(weighted(lesson), folder, "train"),

@@ -200,7 +200,7 @@ def open_files(paths: Sequence[Path]) -> Files:
     _check_once(files, index.keys)
     if not (index.labels >= 0).any():
         names = ", ".join(str(file.path) for file in files)
-        expected = "labels: --map fraud=COLUMN or --labels SOURCE of the replay that wrote it"
+        expected = "labels: --map label=COLUMN or --labels SOURCE of the replay that wrote it"
         raise Misconfigured(
             [Problem(names, "fraud", f"{len(index.labels)} rows, no label", expected)]
         )

@@ -55,13 +55,15 @@ def of_datasets(
     """
     Score the data sets *files* by the archives *models*, one of a kind.
 
-    Rows that a model has learnt from are left out, as far as its archive tells its training
-    period, and so are those too young to have their label, by the gap of its training. Raises
-    Misconfigured for features other than the model's, and where no row is left.
+    Rows that a model has learnt from are left out, and so are those too young to have their
+    label, by the gap of its training. Raises Misconfigured for features other than the model's,
+    for an archive that does not tell what it has learnt from, and where no row is left.
     """
     loaded = {model.kind: (path, model) for path in models for model in (load(path),)}
     origins = [_origin(path) for path in models]
-    begin_ms = max((trained_until_ms(origin) for origin in origins), default=0)
+    begin_ms = max(
+        (_begin_ms(path, origin) for path, origin in zip(models, origins, strict=True)), default=0
+    )
     split = max((_split_of(origin) for origin in origins), key=lambda each: each.gap)
     parts = [_score(open_dataset(path), loaded, (begin_ms, split), say) for path in files]
     day = np.concatenate([part.day for part in parts])
@@ -80,14 +82,26 @@ def of_datasets(
 
 
 def trained_until_ms(origin: Mapping[str, Any]) -> int:
-    """When the training rows end, by the *origin* that an archive tells; 0 where it does not."""
+    """
+    When the training rows end, by the *origin* that an archive tells.
+
+    Raises KeyError where it does not.
+    """
     part = (
         "validation" if origin.get("settings", {}).get("classifier", {}).get("refit") else "train"
     )
-    period = origin.get("split", {}).get(part, {}).get("period")
-    if period is None:
-        return 0
+    period: str = origin["split"][part]["period"]
     return round(datetime.fromisoformat(period.partition(" to ")[2]).timestamp() * 1000)
+
+
+def _begin_ms(path: Path, origin: Mapping[str, Any]) -> int:
+    try:
+        return trained_until_ms(origin)
+    except (KeyError, TypeError, ValueError) as error:
+        found = "nothing on the time of its training rows, which must not be measured by"
+        expected = "an archive of fraudstream train or models train; or decisions of a replay "
+        expected += "with this model instead of a data set"
+        raise Misconfigured([Problem(str(path), "training.json", found, expected)]) from error
 
 
 def _origin(path: Path) -> Mapping[str, Any]:

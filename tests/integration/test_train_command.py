@@ -15,7 +15,7 @@ import yaml
 
 from consumer.__main__ import main
 from consumer.settings import DecisionSettings
-from consumer.training.artefacts import load_anomaly, load_fraud
+from consumer.training.artefacts import load_anomaly, load_fraud, write_fraud
 from consumer.training.dataset_file import METADATA_KEY
 from tests.datasets import DAY_MS, FEATURES, HASH, NAMES, Made, block_of, values_of, write_dataset
 
@@ -357,6 +357,9 @@ def test_what_cannot_be_calibrated_is_refused(
     early = str(write_dataset(tmp_path / "early.parquet", replace(MADE, days=5, first=9_000)))
     said = refused(capsys, calibrate(early, "--model", model))
     assert "no row after the training" in said
+    write_fraud(tmp_path / "old.tar.gz", load_fraud(Path(model)).booster, NAMES, HASH, {})
+    said = refused(capsys, calibrate(history, "--model", str(tmp_path / "old.tar.gz")))
+    assert "training.json: found nothing on the time of its training rows" in said
     few = decisions(tmp_path / "few.parquet", replace(MADE, share=0.001))
     assert "found 5 known frauds in 5,000" in refused(capsys, calibrate(str(few)))
     assert "--model: found decisions" in refused(capsys, calibrate(str(few), "--model", model))

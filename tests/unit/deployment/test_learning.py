@@ -1,5 +1,6 @@
 """What a training job is given, what is made of its model, and how two models are compared."""
 
+import json
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -10,10 +11,8 @@ import xgboost
 
 from consumer.deployment.comparison import compare_archives, compare_scores
 from consumer.deployment.learning import (
-    Lesson,
     forest_hyperparameters,
     hyperparameters_of,
-    prepare,
     read_booster,
     scaling_of,
     weighted,
@@ -21,12 +20,15 @@ from consumer.deployment.learning import (
 )
 from consumer.deployment.rows import ROWS_A_FILE, build_uploads, write_inputs, write_labelled
 from consumer.errors import Misconfigured
+from consumer.training.archive import read
 from consumer.training.artefacts import load_fraud, write_anomaly
-from consumer.training.examples import Part
+from consumer.training.examples import Part, open_files
 from consumer.training.forest import grow
+from consumer.training.lesson import Lesson, prepare
 from consumer.training.scaling import fit
+from consumer.training.scored import of_datasets, trained_until_ms
 from consumer.training.settings import AnomalySettings, ClassifierSettings, TrainingSettings
-from tests.datasets import HASH, NAMES, Made, write_dataset
+from tests.datasets import DAY_MS, FIRST_MS, HASH, NAMES, Made, write_dataset
 
 SETTINGS = TrainingSettings(classifier=ClassifierSettings(rounds=20, patience=5))
 
@@ -38,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lesson(dataset: Path) -> Lesson:
-    return prepare([dataset], SETTINGS)
+    return prepare(open_files([dataset]), SETTINGS)
 
 
 def packed(folder: Path, name: str, data: bytes) -> Path:
@@ -59,7 +61,7 @@ def boosted(columns: int) -> xgboost.Booster:
 def test_too_few_frauds_are_told_before_anything_is_sent(tmp_path: Path) -> None:
     rare = write_dataset(tmp_path / "rare.parquet", Made(rows=500, share=0.01))
     with pytest.raises(Misconfigured, match="at least 10 known frauds in each part"):
-        prepare([rare], SETTINGS)
+        prepare(open_files([rare]), SETTINGS)
 
 
 def test_the_container_is_told_the_parameters_of_training_here() -> None:
@@ -71,7 +73,7 @@ def test_the_container_is_told_the_parameters_of_training_here() -> None:
 
 def test_balanced_rows_carry_their_weights(dataset: Path) -> None:
     settings = SETTINGS.model_copy(update={"classifier": ClassifierSettings(balance="weights")})
-    part = weighted(prepare([dataset], settings))
+    part = weighted(prepare(open_files([dataset]), settings))
     frauds = part.weights[part.fraud].sum()
     assert frauds == pytest.approx(part.weights[~part.fraud].sum(), rel=1e-4)
 
@@ -79,7 +81,7 @@ def test_balanced_rows_carry_their_weights(dataset: Path) -> None:
 def test_a_balance_that_has_to_be_measured_is_left_to_training_here(dataset: Path) -> None:
     settings = SETTINGS.model_copy(update={"classifier": ClassifierSettings(balance="measure")})
     with pytest.raises(Misconfigured, match="none, roots or weights: a job trains one model"):
-        weighted(prepare([dataset], settings))
+        weighted(prepare(open_files([dataset]), settings))
 
 
 def test_a_shape_that_has_to_be_measured_is_taken_from_a_forest_trained_here(
@@ -99,7 +101,7 @@ def test_a_shape_that_has_to_be_measured_is_taken_from_a_forest_trained_here(
 def test_a_forest_of_named_columns_has_as_many_inputs(dataset: Path) -> None:
     anomaly = AnomalySettings(shape="log", columns=NAMES[:2], trees=60, tree_size=128)
     settings = SETTINGS.model_copy(update={"anomaly": anomaly})
-    scaling = scaling_of(prepare([dataset], settings), None)
+    scaling = scaling_of(prepare(open_files([dataset]), settings), None)
     assert forest_hyperparameters(settings, len(scaling.columns)) == {
         "feature_dim": "2",
         "num_trees": "60",
@@ -118,6 +120,19 @@ def test_a_booster_that_comes_back_is_calibrated_measured_and_kept(
     assert (model.feature_names, model.feature_hash) == (NAMES, HASH)
     write_archive(tmp_path / "again.tar.gz", booster, lesson, {"name": "job"})
     assert (tmp_path / "again.tar.gz").read_bytes() == out.read_bytes()
+
+
+def test_thresholds_are_not_measured_by_rows_that_a_job_has_learnt_from(
+    lesson: Lesson, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fraud.tar.gz"
+    write_archive(out, boosted(4), lesson, {"name": "job"})
+    scored = of_datasets([dataset], [out], say=lambda _: None)
+    origin = json.loads(read(out)[1]["training.json"])
+    assert trained_until_ms(origin) == lesson.split.train.end_ms
+    assert scored.day.min() == lesson.split.train.end_ms // DAY_MS > FIRST_MS // DAY_MS
+    before = int((lesson.examples.index.times_ms < lesson.split.train.end_ms).sum())
+    assert 0 < len(scored.day) <= 3_000 - before
 
 
 def test_a_booster_of_other_features_is_refused(lesson: Lesson, tmp_path: Path) -> None:

@@ -109,4 +109,4 @@ def test_data_sets_of_other_features_are_told_apart_by_name(tmp_path: Path) -> N
 
 def test_rows_of_which_nobody_said_anything_are_refused(tmp_path: Path) -> None:
     said = refused(write_dataset(tmp_path / "a.parquet", replace(SMALL, labelled=False)))
-    assert "fraud: found 400 rows, no label, expected labels: --map" in said
+    assert "fraud: found 400 rows, no label, expected labels: --map label=COLUMN" in said
