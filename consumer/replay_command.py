@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import orjson
 from rich.console import Console
 
@@ -18,13 +19,20 @@ from consumer.logs import configure
 from consumer.outside import build_source_bucket
 from consumer.replay.arguments import Wishes, add_arguments, read_wishes
 from consumer.replay.chunks import ChunkReader
-from consumer.replay.dry_run import describe_dry_run, dry_run_fields, is_good
+from consumer.replay.dry_run import (
+    Looked,
+    describe_dry_run,
+    dry_run_fields,
+    is_good,
+    try_events,
+)
 from consumer.replay.history import History, Survey
 from consumer.replay.leftovers import clear, forget
 from consumer.replay.mapping import EventForm
 from consumer.replay.opening import HistoryRequest, open_history, read_request
 from consumer.replay.pace import Pacer
 from consumer.replay.progress import build_display, surveying
+from consumer.replay.room import lacks_room, needing_room
 from consumer.replay.run import Outcome, Parts, Replay, Snapshots
 from consumer.replay.standing import build_identity, open_state, take_up
 from consumer.replay.state import State, StatePlace, encode_state
@@ -54,12 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if wishes.dry_run and not wishes.work.exists():
             stack.callback(forget, wishes.work)
+        # Before all that writes, and so behind all that closes.
+        stack.enter_context(needing_room(wishes.work))
         form = EventForm(settings.events.base_currency, settings.events.extra_fields)
         request = read_request(arguments, form)
         bucket = partial(build_source_bucket, settings)
         history = stack.enter_context(open_history(request, bucket, wishes.work / "history"))
         if wishes.dry_run:
-            return _dry_run(history, wishes, settings)
+            return _dry_run(history, wishes, settings, _rejects(request, wishes.work))
         # From here on a signal ends the replay at a place from which it can go on.
         stop = stack.enter_context(Stop())
         session = _Session(settings, wishes, history, stop)
@@ -82,11 +92,16 @@ class _Session:
         self._stop = stop
         self._clock = SystemClock()
         self._label_delay_s = 0
+        self._left: dict[str, Path] = {}
 
     def run(self, request: HistoryRequest, stack: ExitStack) -> int:
         """Begin or go on; return the exit code. Raises as ``run``."""
         wishes = self._wishes
         self._label_delay_s = request.policy.delay_s or 0
+        self._left = {
+            "rejected": self._work / "undecodable.ndjson",
+            "unmapped": _rejects(request, self._work),
+        }
         place = open_state(wishes.state, self._settings)
         identity = build_identity(wishes, self._settings, self._history)
         state = take_up(place, wishes, identity)
@@ -98,6 +113,8 @@ class _Session:
             state = State(identity=identity, begun_ms=self._clock.now_ms())
             # Whatever comes in between, there is something to resume.
             place.write(encode_state(state))
+        left_out = {"unmapped": survey.rejected, "unmatched_labels": survey.unmatched_labels}
+        state = msgspec.structs.replace(state, counts=state.counts | left_out)
         share = request.max_rejects
         undecodable = stack.enter_context(
             Undecodable(self._work / "undecodable.ndjson", state.rejects_bytes, share)
@@ -106,6 +123,10 @@ class _Session:
             outcome = self._replay(state, place, survey, undecodable, stack)
         except Unavailable:
             self._tell_how_to_go_on()
+            raise
+        except OSError as error:
+            if lacks_room(error):
+                self._tell_how_to_go_on()
             raise
         return self._tell(outcome)
 
@@ -165,9 +186,11 @@ class _Session:
         """Say how it ended, and return the exit code."""
         wishes = self._wishes
         if wishes.json:
-            sys.stdout.buffer.write(orjson.dumps(summary_fields(outcome, wishes)) + b"\n")
+            sys.stdout.buffer.write(
+                orjson.dumps(summary_fields(outcome, wishes, self._left)) + b"\n"
+            )
         else:
-            sys.stdout.write("\n".join(summary_lines(outcome, wishes)) + "\n")
+            sys.stdout.write("\n".join(summary_lines(outcome, wishes, self._left)) + "\n")
         sys.stdout.flush()
         if not outcome.state.finished:
             self._tell_how_to_go_on()
@@ -198,15 +221,24 @@ class _Session:
         sys.stderr.write(f"to go on where it stood:\n  {command}\n")
 
 
-def _dry_run(history: History, wishes: Wishes, settings: Settings) -> int:
+def _dry_run(history: History, wishes: Wishes, settings: Settings, rejects: Path) -> int:
     """Say what would be done; 1 where a row was found that cannot be replayed."""
     rules = DecodeRules.of(settings.events)
     outline = history.outline()
-    survey = history.survey() if outline.size_bytes < _READ_THROUGH_BYTES else None
+    looked = None
+    if outline.size_bytes < _READ_THROUGH_BYTES:
+        with surveying(SystemClock()) as on_rows:
+            survey = history.survey(on_rows)
+        with build_display(SystemClock(), "decoding", survey.events, 0) as display:
+            looked = Looked(survey, try_events(history, rules, display.show), rejects)
     if wishes.json:
-        fields = dry_run_fields(outline, survey, wishes, rules)
+        fields = dry_run_fields(outline, looked, wishes, rules)
         sys.stdout.buffer.write(orjson.dumps(fields) + b"\n")
     else:
-        sys.stdout.write("\n".join(describe_dry_run(outline, survey, wishes, rules)) + "\n")
+        sys.stdout.write("\n".join(describe_dry_run(outline, looked, wishes, rules)) + "\n")
     sys.stdout.flush()
-    return 0 if is_good(outline, survey, rules) else 1
+    return 0 if is_good(outline, looked, rules) else 1
+
+
+def _rejects(request: HistoryRequest, work: Path) -> Path:
+    return request.rejects or work / "history" / "rejects.ndjson"

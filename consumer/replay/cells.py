@@ -35,6 +35,7 @@ _MS_PER_S = 1000
 # Two more than the finest currency has. Below the limit a double is finer than that by far.
 _MONEY_DECIMALS = 6
 _ROUNDED_BELOW = 10**9
+_LONG_FRACTION = r"-?(0|[1-9][0-9]{0,8})\.[0-9]{7,40}"
 
 
 def identifier(name: str) -> str:
@@ -92,13 +93,19 @@ class Cells:
 
     def _money(self, source: Column) -> str:
         """The text of an amount, without what arithmetic with doubles left behind: 8.11 * 5."""
-        text, name = self.text(source), identifier(source.name)
-        if self.kinds[source.name] != "DOUBLE":
+        text, kind = self.text(source), self.kinds[source.name]
+        if kind == "DOUBLE":
+            value = identifier(source.name)
+            noisy = f"abs({value}) < {_ROUNDED_BELOW} AND {value} <> trunc({value})"
+        elif is_number(kind):
             return text
-        fraction = f"abs({name}) < {_ROUNDED_BELOW} AND {name} <> trunc({name})"
-        return (
-            f"(CASE WHEN {fraction} THEN round({name}, {_MONEY_DECIMALS})::VARCHAR ELSE {text} END)"
-        )
+        else:
+            # Doubles that were written out with all their digits.
+            value = f"TRY_CAST({text} AS DOUBLE)"
+            long = f"length({text}) > {_MONEY_DECIMALS + 1}"
+            noisy = f"{long} AND regexp_full_match({text}, {literal(_LONG_FRACTION)})"
+        rounded = f"round({value}, {_MONEY_DECIMALS})::VARCHAR"
+        return f"(CASE WHEN {noisy} THEN {rounded} ELSE {text} END)"
 
     def number(self, source: FieldSource) -> str:
         """A finite JSON number, null where there is none."""

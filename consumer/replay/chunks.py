@@ -12,9 +12,9 @@ from enum import Enum
 
 from consumer.decode import DecodeRules, decode
 from consumer.errors import Rejected
-from consumer.masking import mask_payload
 from consumer.model import Label, Transaction
 from consumer.replay.history import History, Slice
+from consumer.replay.shown import show_event
 
 
 class Phase(Enum):
@@ -203,5 +203,5 @@ class ChunkReader:
 
 
 def _reject(part: Slice, index: int, error: Rejected) -> Reject:
-    payload = mask_payload(part.events[index]).text
+    payload = show_event(part.events[index])
     return Reject(part.first + index, part.place(index), error.code, error.message, payload)

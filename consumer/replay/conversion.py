@@ -108,7 +108,7 @@ class Conversion:
         )
 
     def joined_labels(self, relation: str, known: str, from_key: int) -> str:
-        """A query of the labels of the table *known* that belong to rows here."""
+        """As ``labels``, of the table *known*, those of rows here; with ``transaction_id``."""
         released = (
             f"SELECT m.*, l.label AS known_label, l.source AS known_source, "
             f"coalesce(l.label_ms, m.event_ms + {self._delay_ms}) AS released_ms "
@@ -116,7 +116,7 @@ class Conversion:
             f"JOIN {known} l ON l.transaction_id = m.transaction_id WHERE m.problem IS NULL"
         )
         return (
-            f"SELECT released_ms * 2 AS key, row, "
+            f"SELECT released_ms * 2 AS key, row, transaction_id, "
             f"encode({self._label('known_label', 'known_source')}) AS event "
             f"FROM ({released}) WHERE released_ms * 2 >= {from_key}"
         )

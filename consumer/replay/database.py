@@ -43,6 +43,11 @@ def cursor(database: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConne
         # What was made and waits to be taken counts against our own memory.
         opened.execute("SET streaming_buffer_size = '1MB'")
         yield opened
+    except (RuntimeError, duckdb.InterruptException) as error:
+        # What DuckDB makes of Ctrl-C, the former while it fetches.
+        if "interrupted" not in str(error).lower():
+            raise
+        raise KeyboardInterrupt from error
     finally:
         opened.close()
 

@@ -1,8 +1,9 @@
 """What a replay would do, told without doing any of it."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from math import inf
+from pathlib import Path
 from typing import Final
 
 from consumer.decode import DecodeRules, decode
@@ -10,20 +11,65 @@ from consumer.errors import Rejected
 from consumer.evidence import format_time
 from consumer.model import Label
 from consumer.replay.arguments import Wishes
-from consumer.replay.history import Outline, Sample, Survey
+from consumer.replay.history import History, Outline, Sample, Survey
 from consumer.replay.progress import format_duration
+from consumer.replay.shown import show_event
 
 RATES: Final = {"stream": 4_000, "engine": 4_000, "features": 15_000, "dataset": 9_000}
 """Events a second, measured on two cores (docs/benchmarks.md); a stream of a few shards."""
 
 _DOCUMENT_BYTES = 5_800
 _SHOWN_FILES = 5
+_SHOWN_REFUSED = 5
+_MOST_TRIED = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Of *events* in order *refused* are no valid ones; ``examples`` tells of the first few."""
+
+    events: int
+    refused: int
+    examples: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What reading all files found; *rejects* is the file of the rows that cannot be mapped."""
+
+    survey: Survey
+    tried: Tried
+    rejects: Path
+
+
+def try_events(history: History, rules: DecodeRules, on_events: Callable[[int], None]) -> Tried:
+    """
+    Decode the events of *history*, the first two million at most, as a replay will.
+
+    Raises Misconfigured and Unavailable as the history does.
+    """
+    events = refused = 0
+    examples: list[str] = []
+    for part in history.read():
+        for index, data in enumerate(part.events):
+            try:
+                decode(data, rules)
+            except Rejected as error:
+                refused += 1
+                if len(examples) < _SHOWN_REFUSED:
+                    examples.append(f"{part.place(index)}: {error.message}: {show_event(data)}")
+        events += len(part)
+        on_events(events)
+        if events >= _MOST_TRIED:
+            break
+    return Tried(events, refused, examples)
 
 
 def dry_run_fields(
-    outline: Outline, survey: Survey | None, wishes: Wishes, rules: DecodeRules
+    outline: Outline, looked: Looked | None, wishes: Wishes, rules: DecodeRules
 ) -> dict[str, object]:
-    """The plan of a replay for JSON; *survey* where the files were small enough to be read."""
+    """The plan of a replay for JSON; *looked* where the files were small enough to be read."""
+    survey = None if looked is None else looked.survey
     return {
         "to": wishes.to,
         "dry_run": True,
@@ -33,6 +79,8 @@ def dry_run_fields(
         "estimated_rows": outline.estimated_rows,
         "estimated_seconds": round(_seconds(outline, survey, wishes), 1),
         "survey": None if survey is None else asdict(survey),
+        "tried": None if looked is None else asdict(looked.tried),
+        "rejects": str(looked.rejects) if looked and looked.survey.rejected else None,
         "samples": [
             {"place": each.place, "row": each.raw, "events": list(_events(each, rules))}
             for each in outline.samples
@@ -42,9 +90,10 @@ def dry_run_fields(
 
 
 def describe_dry_run(
-    outline: Outline, survey: Survey | None, wishes: Wishes, rules: DecodeRules
+    outline: Outline, looked: Looked | None, wishes: Wishes, rules: DecodeRules
 ) -> Iterator[str]:
     """The plan of a replay for a person; see ``dry_run_fields``."""
+    survey = None if looked is None else looked.survey
     formats = ", ".join(sorted(set(outline.formats)))
     megabytes = outline.size_bytes / 1e6
     yield f"{len(outline.files):,} files ({formats}), {megabytes:,.1f} MB:"
@@ -52,14 +101,14 @@ def describe_dry_run(
     if len(outline.files) > _SHOWN_FILES:
         yield f"  … {len(outline.files) - _SHOWN_FILES:,} more"
     about = format_duration(_seconds(outline, survey, wishes))
-    if survey is None:
+    if looked is None or survey is None:
         yield f"about {outline.estimated_rows:,} rows, to {wishes.to}: about {about}"
     else:
         events = f"{survey.transactions:,} transactions and {survey.labels:,} labels"
         yield f"{survey.rows:,} rows: {events}"
         if survey.first_ms is not None and survey.last_ms is not None:
             yield f"from {format_time(survey.first_ms)} to {format_time(survey.last_ms)}"
-        yield f"{survey.rejected:,} rows cannot be mapped"
+        yield from _left_out(looked)
         yield f"to {wishes.to}: about {about}"
     if wishes.to == "engine" and not wishes.scratch:
         gigabytes = outline.estimated_rows * _DOCUMENT_BYTES / 1e9
@@ -73,9 +122,21 @@ def describe_dry_run(
     yield from (f"  {problem}" for problem in problems)
 
 
-def is_good(outline: Outline, survey: Survey | None, rules: DecodeRules) -> bool:
+def _left_out(looked: Looked) -> Iterator[str]:
+    survey, tried = looked.survey, looked.tried
+    where = f"; they are in {looked.rejects}" if survey.rejected else ""
+    yield f"{survey.rejected:,} rows cannot be mapped{where}"
+    yield from (f"  {each}" for each in survey.examples)
+    if survey.unmatched_labels:
+        yield f"{survey.unmatched_labels:,} labels of transactions that are not in the history"
+    yield f"{tried.refused:,} of {tried.events:,} events are not valid"
+    yield from (f"  {each}" for each in tried.examples)
+
+
+def is_good(outline: Outline, looked: Looked | None, rules: DecodeRules) -> bool:
     """Whether no row was found that cannot be replayed."""
-    return not any(_problems(outline, rules)) and not (survey and survey.rejected)
+    left_out = looked is not None and (looked.survey.rejected or looked.tried.refused)
+    return not left_out and not any(_problems(outline, rules))
 
 
 def _seconds(outline: Outline, survey: Survey | None, wishes: Wishes) -> float:

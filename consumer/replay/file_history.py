@@ -26,7 +26,7 @@ from consumer.replay.survey import Surveyed, Surveyor, keep, kept
 from consumer.replay.tables import reading
 from consumer.replay.waypoints import Waypoints
 
-_ORDER_VERSION: Final = 1
+_ORDER_VERSION: Final = 2
 """Rises when the same input would be delivered in another order or as other bytes."""
 
 _SPOOL_BYTES: Final = 4 << 30
@@ -102,6 +102,11 @@ class FileHistory:
     def outline(self) -> Outline:
         """Look at the files without reading them through. Raises Misconfigured, Unavailable."""
         return outline(self._database, self._files, self._spool, self._rules)
+
+    @property
+    def rejects(self) -> Path:
+        """The file of the rows that cannot be mapped."""
+        return self._place.rejects
 
     def survey(self, on_rows: Callable[[int], None] | None = None) -> Survey:
         """Read every row once, or what an earlier survey kept. See ``History``."""

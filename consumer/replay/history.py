@@ -70,7 +70,9 @@ class Survey:
     What a first pass over all rows found; ``rejected`` rows are in the rejects file.
 
     ``events`` counts what ``read`` delivers, but for exact repetitions, which it leaves out.
-    Times are those of release; None where there is no event at all.
+    Times are those of release; None where there is no event at all. ``examples`` tells of the
+    first few rejected rows; ``unmatched_labels`` counts labels of a source of their own whose
+    transaction is not in the history.
     """
 
     rows: int
@@ -80,6 +82,8 @@ class Survey:
     labels: int
     first_ms: int | None
     last_ms: int | None
+    unmatched_labels: int = 0
+    examples: Sequence[str] = ()
 
 
 class History(Protocol):

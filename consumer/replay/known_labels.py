@@ -23,6 +23,8 @@ from consumer.replay.objects import Listed, Spool
 from consumer.replay.rejects import Rejects
 from consumer.replay.tables import Table, reading
 
+_MATCHED = "matched_labels"
+
 
 def load(
     database: duckdb.DuckDBPyConnection,
@@ -40,9 +42,34 @@ def load(
         f"CREATE OR REPLACE TABLE {KNOWN_LABELS} "
         "(transaction_id VARCHAR, label VARCHAR, label_ms BIGINT, source VARCHAR)"
     )
+    database.execute(f"CREATE OR REPLACE TABLE {_MATCHED} (transaction_id VARCHAR)")
     for listed in source.files:
         with cursor(database) as connection, cursor(database) as writer:
             _load_file(connection, writer, listed, (source, form, spool, rejects))
+
+
+def note_matched(
+    connection: duckdb.DuckDBPyConnection, query: str
+) -> tuple[int, int | None, int | None]:
+    """
+    Remember which transactions have labels by *query* (``key``, ``transaction_id``).
+
+    Returns how many labels they are, and their first and last key.
+    """
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE __joined AS SELECT key, transaction_id FROM ({query})"
+    )
+    connection.execute(f"INSERT INTO {_MATCHED} SELECT DISTINCT transaction_id FROM __joined")
+    counted = "SELECT count(*), min(key), max(key) FROM __joined"
+    count, first, last = connection.sql(counted).fetchall()[0]
+    connection.execute("DROP TABLE __joined")
+    return count, first, last
+
+
+def count_unmatched(database: duckdb.DuckDBPyConnection) -> int:
+    """How many labels belong to no transaction of those noted."""
+    query = f"SELECT count(*) FROM {KNOWN_LABELS} ANTI JOIN {_MATCHED} USING (transaction_id)"
+    return int(database.sql(query).fetchall()[0][0])
 
 
 def _load_file(

@@ -5,13 +5,13 @@ from typing import Any
 
 import duckdb
 
-from consumer.masking import mask_text
 from consumer.replay.conversion import SEPARATOR
 from consumer.replay.database import cursor
 from consumer.replay.file_events import FileEvents, Reading, open_file
 from consumer.replay.history import Outline, Sample
 from consumer.replay.objects import Listed, Spool
-from consumer.replay.tables import reading, unpack
+from consumer.replay.shown import show
+from consumer.replay.tables import reading, unpacked
 
 _SAMPLES = 5
 _LOOKED_AT = 20
@@ -58,9 +58,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, opened: FileEvents, listed: Lis
     known = opened.table.count_rows(connection)
     if known is not None:
         return known
-    with opened.table.path.open("rb") as packed:
-        unpacked = unpack(packed)
-        lines = unpacked.read(_ESTIMATED_FROM).count(b"\n")
+    with unpacked(opened.table.address, opened.table.path) as (content, packed):
+        lines = content.read(_ESTIMATED_FROM).count(b"\n")
         # Of gzip, what was read to unpack so much; it is read ahead, so a small file counts whole.
         return lines * listed.size_bytes / max(1, min(packed.tell(), listed.size_bytes))
 
@@ -76,7 +75,7 @@ def _samples(connection: duckdb.DuckDBPyConnection, opened: FileEvents) -> Itera
         _, _, problem = (problems.get(row) or "").partition(SEPARATOR)
         event = [events[row]] if row in events else []
         place = f"{table.address}, {table.noun} {row}"
-        yield Sample(place, mask_text(raw or "")[:_SHOWN], event, problem or None)
+        yield Sample(place, show(raw or "")[:_SHOWN], event, problem or None)
 
 
 def _first(connection: duckdb.DuckDBPyConnection, query: str) -> dict[int, Any]:

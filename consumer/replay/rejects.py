@@ -8,13 +8,14 @@ from typing import Final
 import orjson
 
 from consumer.errors import Misconfigured, Problem
-from consumer.masking import mask_text
 from consumer.replay.conversion import SEPARATOR
+from consumer.replay.shown import show
 
 _ALWAYS_ALLOWED: Final = 10
 _ENOUGH_ROWS: Final = 10_000
 _EXAMPLES: Final = 5
 _MAX_RAW: Final = 2_000
+_MAX_CELL: Final = 60
 
 
 @dataclass(slots=True)
@@ -45,13 +46,15 @@ class Rejects:
         column, _, error = problem.partition(SEPARATOR)
         self.rejected += 1
         if len(self._examples) < _EXAMPLES:
-            self._examples.append(_example(f"{address}, {noun} {row}", column or noun, error))
+            where = f"{address}, {noun} {row}"
+            example = _example(where, column or noun, error, _cell(raw, column))
+            self._examples.append(example)
         line = {
             "file": address,
             "row": row,
             "column": column or None,
             "error": error,
-            "raw": None if raw is None else mask_text(raw)[:_MAX_RAW],
+            "raw": None if raw is None else show(raw)[:_MAX_RAW],
         }
         with self.path.open("ab") as file:
             file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
@@ -78,8 +81,20 @@ class Rejects:
         return tuple(self._examples)
 
 
-def _example(place: str, key: str, error: str) -> Problem:
+def _example(place: str, key: str, error: str, cell: str | None) -> Problem:
     field_name, says, expected = error.partition(": expected ")
-    if says:
-        return Problem(place, key, f"no {field_name}", expected)
-    return Problem(place, key, error, "a row that can be mapped")
+    if not says:
+        return Problem(place, key, error, "a row that can be mapped")
+    found = f"no {field_name}" if cell is None else f"{cell} as {field_name}"
+    return Problem(place, key, found, expected)
+
+
+def _cell(raw: str | None, column: str) -> str | None:
+    """What stands in *column* of the row *raw*, as JSON; None where that cannot be told."""
+    try:
+        row = orjson.loads(raw or "")
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(row, dict) or column not in row:
+        return None
+    return show(orjson.dumps(row[column]).decode())[:_MAX_CELL]

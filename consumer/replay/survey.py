@@ -18,6 +18,7 @@ import orjson
 from consumer.replay.database import cursor, stream
 from consumer.replay.file_events import FileEvents, Reading, open_file
 from consumer.replay.history import Survey
+from consumer.replay.known_labels import count_unmatched, note_matched
 from consumer.replay.objects import Listed, Spool
 from consumer.replay.order import Extent, Member
 from consumer.replay.rejects import Rejects
@@ -57,9 +58,10 @@ class Surveyor:
                 finally:
                     self.spool.give_back(listed)
         self.rejects.check(complete=True)
-        return Surveyed(self._sum(extents), members)
+        unmatched = count_unmatched(self.database) if self.rules.joined else 0
+        return Surveyed(self._sum(extents, unmatched), members)
 
-    def _sum(self, extents: Sequence[Extent]) -> Survey:
+    def _sum(self, extents: Sequence[Extent], unmatched: int) -> Survey:
         firsts = [each.first_key for each in extents if each.first_key is not None]
         lasts = [each.last_key for each in extents if each.last_key is not None]
         events = sum(each.count for each in extents)
@@ -71,6 +73,8 @@ class Surveyor:
             labels=events - self._transactions,
             first_ms=min(firsts) // 2 if firsts else None,
             last_ms=max(lasts) // 2 if lasts else None,
+            unmatched_labels=unmatched,
+            examples=[str(each) for each in self.rejects.examples],
         )
 
     def _survey(
@@ -113,8 +117,7 @@ def _numbers(column: Any) -> Any:
 
 def _joined_extent(connection: duckdb.DuckDBPyConnection, opened: FileEvents) -> Extent:
     query = opened.labels(connection, 0)
-    found = connection.sql(f"SELECT count(*), min(key), max(key) FROM ({query})").fetchall()
-    count, first, last = found[0]
+    count, first, last = note_matched(connection, query)
     # A join gives no order that one could rely on.
     return Extent(count, first, last, ordered=False)
 

@@ -121,6 +121,8 @@ def reading(table: Table) -> Iterator[None]:
     """Turn what DuckDB says of *table* into Misconfigured about its file."""
     try:
         yield
+    except duckdb.InterruptException:
+        raise
     except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
         if table.failure is not None:
             raise table.failure from None
@@ -161,7 +163,7 @@ def _parquet_relation(path: Path, wanted: Sequence[str]) -> str:
     )
 
 
-def unpack(file: BinaryIO) -> BinaryIO:
+def _unpack(file: BinaryIO) -> BinaryIO:
     """What *file* holds, unpacked where it is gzip."""
     packed = file.read(2) == GZIP_MAGIC
     file.seek(0)
@@ -169,11 +171,11 @@ def unpack(file: BinaryIO) -> BinaryIO:
 
 
 @contextmanager
-def _open(address: str, path: Path) -> Iterator[BinaryIO]:
-    """What the file holds, unpacked. Raises Misconfigured where that is cut off."""
+def unpacked(address: str, path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """What the file holds, unpacked, and the file. Raises Misconfigured where it is cut off."""
     with path.open("rb") as file:
         try:
-            yield unpack(file)
+            yield _unpack(file), file
         except (EOFError, gzip.BadGzipFile, zlib.error):
             refuse_file(address, "gzip that is cut off or corrupt", "a whole file")
 
@@ -211,7 +213,7 @@ def _csv_batches(
     csv.field_size_limit(_MAX_CELL)
     try:
         with (
-            _open(address, path) as file,
+            unpacked(address, path) as (file, _),
             io.TextIOWrapper(file, "utf-8-sig", newline="") as text,
         ):
             rows = _csv_rows(
@@ -289,7 +291,7 @@ def _text(line: bytes) -> str | None:
 def _blocks(address: str, path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Yield the number of the first line of each block, and its lines. Raises Misconfigured."""
     number, rest, first = 1, b"", True
-    with _open(address, path) as file:
+    with unpacked(address, path) as (file, _):
         while block := file.read(_BLOCK_BYTES):
             if first:
                 block, first = block.removeprefix(BOM), False

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from consumer.errors import Misconfigured
-from consumer.replay.mapping import LabelPolicy
+from consumer.replay.mapping import FieldMap, LabelPolicy
 from consumer.replay.mapping_source import read_field_map
 from consumer.replay.opening import add_history_arguments, read_request
 from tests.histories import (
@@ -91,7 +91,8 @@ def test_too_many_rejected_rows_end_it_with_examples(tmp_path: Path) -> None:
     assert "20 of 1,000 rows that cannot be mapped, expected at most 1.00%" in first
     assert len(examples) == 5
     assert examples[0] == (
-        f"{path}, line 2: AT: found no event_time, expected a time such as 2026-05-01 12:30:00"
+        f'{path}, line 2: AT: found "never" as event_time, '
+        "expected a time such as 2026-05-01 12:30:00"
     )
     with opened(path, *WORDS, max_rejects=0.02) as history:
         assert len(read_all(history)) == 980
@@ -219,6 +220,37 @@ def test_a_file_that_changes_is_told(tmp_path: Path) -> None:
         path.write_text("other")
         with pytest.raises(Misconfigured, match="it has changed"):
             read_all(history)
+
+
+def test_what_can_be_no_card_number_is_shown_in_the_rejects(tmp_path: Path) -> None:
+    rows = [row(1, AT), row(2, "never", PAID="8.3000000000000007", SHOP="4111111111111111")]
+    (found,) = rejects_of(write_csv(tmp_path / "a.csv", rows))
+    assert orjson.loads(found["raw"])["PAID"] == "8.30…"
+    assert orjson.loads(found["raw"])["SHOP"] == "[pan]"
+
+
+def test_labels_of_no_transaction_are_counted(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.csv", "b.csv"), 1):
+        write_csv(tmp_path / "in" / name, [row(number, AT)])
+    known = [{"transaction_id": each} for each in ("1", "2", "404", "405")]
+    labels = str(write_csv(tmp_path / "labels.csv", known))
+    policy = LabelPolicy(1)
+    wanted = FieldMap()
+    with opened(
+        tmp_path / "in", *WORDS, labels=labels, labels_map=wanted, policy=policy
+    ) as history:
+        survey = history.survey()
+    assert (survey.labels, survey.unmatched_labels) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.ndjson.gz"])
+def test_a_look_at_gzip_that_is_cut_off_is_one_problem(tmp_path: Path, name: str) -> None:
+    rows = [row(n, AT, PAID=str(n * 7919 % 10_007)) for n in range(8_000)]
+    write_any = write_csv if "csv" in name else write_ndjson
+    path = write_any(tmp_path / name, rows)
+    path.write_bytes(path.read_bytes()[:-2_000])
+    with opened(path, *WORDS) as history, pytest.raises(Misconfigured, match="cut off"):
+        history.outline()
 
 
 def test_a_source_without_files_is_a_wrong_argument(tmp_path: Path) -> None:

@@ -71,6 +71,56 @@ def test_a_mistake_in_the_mapping_is_not_in_the_way_of_the_corrected_command(
     assert left == {"history"}
 
 
+HEADER = "transaction_id,event_time,card_id,merchant_id,amount,currency\n"
+
+
+def test_a_dry_run_decodes_more_than_the_first_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"t{n},2026-06-01T12:00:{n:02d}Z,card_1,shop_1,12.5,EUR\n" for n in range(20)]
+    rows[12] = rows[12].replace("12.5", "12.5123")
+    path.write_text(HEADER + "".join(rows))
+    assert main(["replay", str(path), "--to", "features", "--dry-run"]) == 1
+    told = capsys.readouterr().out
+    assert "1 of 20 events are not valid" in told
+    assert f"{path}, line 14: amount: expected at most 2 decimals in EUR" in told
+    assert '"amount":12.5123' in told
+
+
+def test_rows_that_cannot_be_mapped_are_told_with_their_cells_and_where_all_of_them_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, labels = tmp_path / "rows.csv", tmp_path / "labels.csv"
+    rows = [f"t{n},2026-06-01T12:00:{n:02d}Z,card_1,shop_1,12.5,EUR\n" for n in range(20)]
+    rows[7] = rows[7].replace("12.5", "much")
+    rows[8] = rows[8].replace("12.5", "12.5123")
+    path.write_text(HEADER + "".join(rows))
+    labels.write_text(
+        "transaction_id,label_time\nt1,2026-06-02T12:00:00Z\nt2,soon\nt99,2026-06-02\n"
+    )
+    words = ["replay", str(path), "--labels", str(labels), "--to", "dataset", "o.parquet"]
+    words.append("--scratch")
+    assert main([*words, "--dry-run"]) == 1
+    told = capsys.readouterr().out
+    example = f'{path}, line 9: amount: found "much" as amount, expected a number such as 12.50'
+    assert example in told
+    assert "2 rows cannot be mapped; they are in o.parquet.replay/history/rejects.ndjson" in told
+    assert "1 labels of transactions that are not in the history" in told
+
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"]["unmapped"] == 2
+    assert found["counts"]["unmatched_labels"] == 1
+    for name, count in (("unmapped", 2), ("rejected", 1)):
+        assert len(Path(found["left_out"][name]).read_bytes().splitlines()) == count
+
+    assert main([*words, "--restart"]) == 0
+    told = capsys.readouterr().out
+    assert "2  rows that cannot be mapped: o.parquet.replay/history/rejects.ndjson" in told
+    assert "1  not taken: no valid event: o.parquet.replay/undecodable.ndjson" in told
+
+
 def test_there_is_nothing_to_resume_before_a_replay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
