@@ -17,7 +17,7 @@ from consumer.evidence import printable
 from consumer.features.plan import Plan
 from consumer.local.simulator.display import shown
 from consumer.masking import mask_text
-from consumer.model import Bands, LabelValue
+from consumer.model import Bands, LabelValue, Outcome
 from consumer.outside import build_rule_source
 from consumer.recorded import COLUMNS, read_case
 from consumer.rules.backtest import Backtest, Shift, Tally, Truth, run_backtest, to_json
@@ -232,17 +232,24 @@ def _rule_rows(backtest: Backtest, units: int) -> Iterator[tuple[str, ...]]:
 def _outcome_rows(backtest: Backtest, units: int) -> Iterator[tuple[str, ...]]:
     yield ("outcome", *_HEADER)
     for outcome, tally in backtest.outcomes.items():
-        yield (str(outcome), *_cells(tally, units))
+        # Frauds among what is approved are what was missed: no precision.
+        told = _counts if outcome is Outcome.APPROVE else _cells
+        yield (str(outcome), *told(tally, units))
         if backtest.live is not None:
-            yield ("  against", *_cells(backtest.former[outcome], units))
+            yield ("  against", *told(backtest.former[outcome], units))
     if backtest.live is not None:
         for shift in Shift:
             yield (str(shift), *_cells(backtest.shifts[shift], units))
 
 
 def _cells(tally: Tally, units: int) -> tuple[str, ...]:
-    precision = "" if tally.precision is None else f"{tally.precision:.1%}"
-    return (*(_cell(tally, truth, units) for truth in Truth), precision)
+    *counts, _ = _counts(tally, units)
+    return (*counts, "" if tally.precision is None else f"{tally.precision:.1%}")
+
+
+def _counts(tally: Tally, units: int) -> tuple[str, ...]:
+    """The cells of *tally* without its precision."""
+    return (*(_cell(tally, truth, units) for truth in Truth), "")
 
 
 def _cell(tally: Tally, truth: Truth, units: int) -> str:

@@ -32,6 +32,7 @@ from consumer.training.dataset_file import (
 _ROWS: Final = 5_000
 _FIELDS: Final = ("transaction_id", "event_time", "card_id", "base_amount")
 _COLUMNS: Final[tuple[str, ...]] = tuple(each.name for each in fields(Block))
+_DATASET_ONLY: Final = frozenset({"amount", "fraud", "label_time"})
 _OTHERS: Final = ("feature_hash", "degraded", "fraud", "label_time")
 
 
@@ -66,9 +67,24 @@ class _Gathered:
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether *path* is a data set, rather than decisions. Raises Misconfigured."""
+    """
+    Whether *path* is a data set, rather than decisions.
+
+    Raises Misconfigured, also for a data set whose metadata was lost.
+    """
     with translated(path):
-        return is_parquet(path) and METADATA_KEY in (pq.read_metadata(path).metadata or {})
+        if not is_parquet(path):
+            return False
+        read = pq.read_metadata(path)
+    if METADATA_KEY in (read.metadata or {}):
+        return True
+    columns = set(read.schema.to_arrow_schema().names)
+    if columns >= _DATASET_ONLY and "decision" not in columns:
+        found = "columns of a data set without its metadata `fraudstream`, as of a copy that "
+        found += "another program wrote"
+        expected = "the file as fraudstream replay --to dataset wrote it (docs/training.md)"
+        raise Misconfigured([Problem(str(path), "the file", found, expected)])
+    return False
 
 
 def write_logged(log: Log, path: Path) -> Mapping[str, int]:

@@ -101,6 +101,12 @@ def test_the_same_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str])
     matches = "2 (1,500) 1 (700) 1 (800) 66.7%"
     assert " ".join(line.split()) == f"* dear {matches} 1 (600) 1 (700)"
     assert "newly declined  tx_3" in told.out
+    # What is approved has frauds in it that were missed, and no precision.
+    approved = [line for line in told.out.splitlines() if line.startswith("approve")]
+    assert approved
+    assert not any("%" in line for line in approved)
+    declined = next(line for line in told.out.splitlines() if line.startswith("decline"))
+    assert declined.endswith("%")
 
 
 def test_a_set_of_its_own_says_what_it_would_miss(

@@ -135,3 +135,12 @@ def test_data_sets_are_told_from_decisions(tmp_path: Path) -> None:
     assert not is_dataset(lines(tmp_path / "rows.ndjson", a_row(1)))
     pq.write_table(pa.table({"transaction_id": ["a"]}), tmp_path / "b.parquet")
     assert not is_dataset(tmp_path / "b.parquet")
+
+
+def test_a_data_set_that_lost_its_metadata_is_told_from_decisions(tmp_path: Path) -> None:
+    written = write_dataset(tmp_path / "history.parquet", Made(rows=50))
+    copy = tmp_path / "copy.parquet"
+    pq.write_table(pq.read_table(written), copy)
+    assert is_dataset(written)
+    with pytest.raises(Misconfigured, match="without its metadata `fraudstream`"):
+        is_dataset(copy)
