@@ -3,7 +3,8 @@ Feature vectors with labels: the data set that models are trained on.
 
 Rows are written as their vectors come, labels as theirs do; both are joined when the history
 has ended. A transaction that no entity counted, because all of them had it already or had gone
-past it, makes no row: its vector would be read from a later state than its own.
+past it, makes no row: its vector would be read from a later state than its own. Of an id that
+comes again with other content the first one stands, as it does for documents.
 """
 
 from array import array
@@ -23,7 +24,8 @@ from consumer.model import Applied, Kind, Label, Observation, Transaction
 from consumer.replay.chunks import Chunk, Phase
 from consumer.replay.feature_target import FeatureTarget
 from consumer.replay.parts import Parts
-from consumer.replay.target import Result
+from consumer.replay.repeats import CONTENT_DIGITS, Repeats
+from consumer.replay.target import Result, no_rows
 from consumer.replay.truths import Labels, Truths
 from consumer.training.dataset_file import Block, DatasetWriter, Head
 
@@ -41,6 +43,7 @@ class _Rows:
 
     ordinals: list[int]
     ids: list[str]
+    contents: list[str]
     times_ms: list[int]
     cards: list[str]
     amounts_minor: list[int]
@@ -48,7 +51,7 @@ class _Rows:
 
     @classmethod
     def none(cls) -> "_Rows":
-        return cls([], [], [], [], [], array("d"))
+        return cls([], [], [], [], [], [], array("d"))
 
 
 class DatasetTarget:
@@ -78,6 +81,7 @@ class DatasetTarget:
             [
                 ("ordinal", pa.int64()),
                 ("transaction_id", pa.string()),
+                ("content", pa.string()),
                 ("time_ms", pa.int64()),
                 ("card_id", pa.string()),
                 ("amount_minor", pa.int64()),
@@ -119,15 +123,27 @@ class DatasetTarget:
         return msgspec.structs.asdict(saved)
 
     def finish(self) -> Result:
-        """Join rows and labels into the data set. Raises Misconfigured where there is no row."""
+        """
+        Join rows and labels into the data set, each id once.
+
+        Raises Misconfigured where there is no row.
+        """
+        if not self._parts.paths:
+            raise no_rows(self._path)
+        repeats = Repeats.find(self._parts.paths, self._folder)
+        counts: Counter[str] = Counter()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with (
             Truths(self._parts.paths, self._labels.parts.paths, self._folder) as truths,
             DatasetWriter(self._path, self._head) as writer,
         ):
             for batch in self._parts.batches():
-                writer.write(self._block(batch, truths))
-        return Result((str(self._path),), {"features": len(self._plan.names)})
+                block = self._block(batch, repeats, truths)
+                writer.write(block)
+                counts["rows"] -= batch.num_rows - len(block.transaction_ids)
+        counts["conflict"] = int(np.count_nonzero(~repeats.equal))
+        counts["repeated"] = int(np.count_nonzero(repeats.equal))
+        return Result((str(self._path),), {"features": len(self._plan.names)}, counts)
 
     def close(self) -> None:
         """End the thread that applies, and leave what is not on disk."""
@@ -150,6 +166,7 @@ class DatasetTarget:
                 continue
             rows.ordinals.append(ordinal)
             rows.ids.append(event.transaction_id)
+            rows.contents.append(event.digest[:CONTENT_DIGITS])
             rows.times_ms.append(time_ms)
             rows.cards.append(event.card_id)
             rows.amounts_minor.append(event.base_amount_minor)
@@ -173,13 +190,15 @@ class DatasetTarget:
         values = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(width), len(rows.ordinals), [None, pa.py_buffer(rows.values.tobytes())]
         )
-        self._parts.write(
-            [rows.ordinals, rows.ids, rows.times_ms, rows.cards, rows.amounts_minor, values]
-        )
+        scalars = (rows.ordinals, rows.ids, rows.contents)
+        self._parts.write([*scalars, rows.times_ms, rows.cards, rows.amounts_minor, values])
 
-    def _block(self, batch: Any, truths: Truths) -> Block:
-        ordinals, ids, times, cards, amounts, values = batch.columns
-        frauds, label_times = truths.of(ordinals.to_numpy())
+    def _block(self, batch: Any, repeats: Repeats, truths: Truths) -> Block:
+        ordinals = batch.column("ordinal").to_numpy()
+        frauds, label_times = truths.of(ordinals)
+        repeated, _ = repeats.among(ordinals)
+        chosen = np.flatnonzero(~repeated).tolist()
+        _, ids, _, times, cards, amounts, values = batch.take(pa.array(chosen, pa.int64())).columns
         flat = np.frombuffer(b"".join(values.to_pylist()), np.float64)
         return Block(
             transaction_ids=ids.to_pylist(),
@@ -187,9 +206,9 @@ class DatasetTarget:
             card_ids=cards.to_pylist(),
             # Divided one by one, as features do it: the nearest double of the major units.
             amounts=(amounts.to_numpy() / self._units).tolist(),
-            frauds=frauds,
-            label_times_ms=label_times,
-            values=flat.reshape(len(ordinals), len(self._plan.names)),
+            frauds=[frauds[place] for place in chosen],
+            label_times_ms=[label_times[place] for place in chosen],
+            values=flat.reshape(len(chosen), len(self._plan.names)),
         )
 
 

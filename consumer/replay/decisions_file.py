@@ -9,6 +9,7 @@ replays of one history make equal files. How long decisions took is beside it, i
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +38,8 @@ from consumer.model import (
 )
 from consumer.replay.engine_target import is_repetition
 from consumer.replay.parts import Parts
-from consumer.replay.target import Result
+from consumer.replay.repeats import CONTENT_DIGITS, Repeats
+from consumer.replay.target import Result, no_rows
 from consumer.replay.truths import Labels, Truths
 from consumer.row import COLUMNS, build_row
 
@@ -49,7 +52,15 @@ _NUMBERS = (
     *("fraud_review", "fraud_decline", "anomaly_review"),
 )
 _TIME = pa.timestamp("ms", tz="UTC")
-_ROWS = pa.schema([("ordinal", pa.int64()), ("transaction_id", pa.string()), ("row", pa.binary())])
+# The row of a repetition is null; its content tells whether it contradicts.
+_ROWS = pa.schema(
+    [
+        ("ordinal", pa.int64()),
+        ("transaction_id", pa.string()),
+        ("content", pa.string()),
+        ("row", pa.binary()),
+    ]
+)
 _LATENCY = pa.schema([("first", pa.int64()), ("rows", pa.int32()), ("latency_ms", pa.float64())])
 
 
@@ -57,17 +68,18 @@ class UnkeptDocuments:
     """
     A DocumentStore that keeps nothing: each assessment stands as its document.
 
-    What it was decided and received at is the transaction's arrival, whenever that is replayed.
+    Only a purchase that every entity had counted is known to exist. What one was decided and
+    received at is the transaction's arrival, whenever that is replayed.
     """
 
     def __init__(self, form: DocumentFormat) -> None:
         self._form = form
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
-        """Return the document of each assessment as new."""
+        """Return the document of each assessment as new, unless entity state knows it."""
         return [
             StoredDecision(
-                Stored.CREATED,
+                Stored.EXISTING if is_repetition(each) else Stored.CREATED,
                 build_document(replace(each, decided_ms=each.origin.arrival_ms), self._form),
             )
             for each in assessments
@@ -96,8 +108,9 @@ class DecisionsFile:
     """
     Collects decisions in *folder*, and at the end makes the file *path* of them.
 
-    A purchase that every entity had counted
-    before is a duplicate, which on a live Redis would find its document; it makes no row.
+    A purchase that every entity had counted before is a duplicate, which on a live Redis would
+    find its document; it makes no row, and neither does any other event of an id that has one:
+    the first decision stands.
     """
 
     def __init__(
@@ -124,19 +137,15 @@ class DecisionsFile:
         self, settled: Sequence[Settled], records: Sequence[Record], latency_ms: float
     ) -> None:
         """Keep the rows of a chunk (at least one)."""
-        own = [
-            (record.position.sequence_number, each)
-            for record, each in zip(records, settled, strict=True)
-            if not is_repetition(each)
-        ]
-        if own:
-            self._rows.write(
-                [
-                    [ordinal for ordinal, _ in own],
-                    [each.assessment.transaction.transaction_id for _, each in own],
-                    [self._row(each) for _, each in own],
-                ]
-            )
+        transactions = [each.assessment.transaction for each in settled]
+        self._rows.write(
+            [
+                [record.position.sequence_number for record in records],
+                [each.transaction_id for each in transactions],
+                [each.digest[:CONTENT_DIGITS] for each in transactions],
+                [None if is_repetition(each.assessment) else self._row(each) for each in settled],
+            ]
+        )
         self._took.append((records[0].position.sequence_number, len(settled), latency_ms))
 
     def save(self) -> dict[str, object]:
@@ -151,14 +160,21 @@ class DecisionsFile:
         return msgspec.structs.asdict(saved)
 
     def finish(self) -> Result:
-        """Join rows and labels into the file."""
+        """Join rows and labels into the file, each id once. Raises Misconfigured without a row."""
+        if not self._rows.paths:
+            raise no_rows(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         latency = self._path.with_suffix(".latency.parquet")
         _write(latency, _LATENCY, self._latency.batches())
+        repeats = Repeats.find(self._rows.paths, self._folder)
+        counts: Counter[str] = Counter()
         with Truths(self._rows.paths, self._labels.parts.paths, self._folder) as truths:
-            tables = (self._table(batch, truths) for batch in self._rows.batches())
+            tables = (
+                self._table(batch, _choose(batch, repeats, counts), truths)
+                for batch in self._rows.batches()
+            )
             _write(self._path, self._schema(), tables)
-        return Result((str(self._path), str(latency)))
+        return Result((str(self._path), str(latency)), counts=counts)
 
     def close(self) -> None:
         """Let go of open files."""
@@ -175,10 +191,11 @@ class DecisionsFile:
         fields += [pa.field(f"x_{name}", pa.string()) for name in sorted(self._columns.extra)]
         return pa.schema([*fields, pa.field("fraud", pa.bool_()), pa.field("label_time", _TIME)])
 
-    def _table(self, batch: Any, truths: Truths) -> Any:
-        ordinals, _, rows = batch.columns
-        frauds, label_times = truths.of(ordinals.to_numpy())
-        lines = b"".join(rows.to_pylist())
+    def _table(self, batch: Any, chosen: npt.NDArray[np.bool_], truths: Truths) -> Any:
+        ordinals = batch.column("ordinal").to_numpy()
+        truth = zip(*truths.of(ordinals), chosen.tolist(), strict=True)
+        known = [(fraud, time_ms) for fraud, time_ms, wanted in truth if wanted]
+        lines = b"".join(batch.column("row").filter(pa.array(chosen)).to_pylist())
         schema = self._schema()
         told = pa.schema(
             [
@@ -196,9 +213,25 @@ class DecisionsFile:
             pc.assume_timezone(table.column(name), "UTC") if name in _TIMES else table.column(name)
             for name in told.names
         ]
-        columns.append(pa.array(frauds, pa.bool_()))
-        columns.append(pa.array(np.array(label_times, dtype="object"), pa.int64()).cast(_TIME))
+        columns.append(pa.array([fraud for fraud, _ in known], pa.bool_()))
+        columns.append(pa.array([time_ms for _, time_ms in known], pa.int64()).cast(_TIME))
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _choose(batch: Any, repeats: Repeats, counts: "Counter[str]") -> npt.NDArray[np.bool_]:
+    """Which rows of *batch* stand; *counts* learns what the others were counted as."""
+    repeated, contradicting = repeats.among(batch.column("ordinal").to_numpy())
+    written = ~batch.column("row").is_null().to_numpy(zero_copy_only=False)
+    for row in batch.column("row").filter(pa.array(written & repeated)).to_pylist():
+        fields = orjson.loads(row)
+        counts.subtract(("decided", fields["decision"]))
+        counts["degraded"] -= bool(fields.get("degraded"))
+    conflicts = int(np.count_nonzero(contradicting))
+    counts["conflict"] += conflicts
+    # What was not written was counted so already.
+    counts["existing"] += int(np.count_nonzero(written & repeated)) - conflicts
+    stands: npt.NDArray[np.bool_] = written & ~repeated
+    return stands
 
 
 def _write(path: Path, schema: Any, tables: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from consumer.engine import Dispatched, Incoming, Settled
 from consumer.model import (
     Applied,
+    Assessment,
     Kind,
     Label,
     LabelEffect,
@@ -207,9 +208,8 @@ def _origin(record: Record) -> Origin:
     )
 
 
-def is_repetition(settled: Settled) -> bool:
+def is_repetition(assessment: Assessment) -> bool:
     """Whether every entity had counted this purchase before, so that it is a duplicate."""
-    assessment = settled.assessment
     if assessment.transaction.kind is not Kind.PURCHASE:
         return False
     found = set(assessment.observation.applied) - {Applied.READ}

@@ -98,7 +98,11 @@ class Replay:
                 self._save_when_due()
             state = self._save()
         result = self._parts.target.finish()
-        done = msgspec.structs.replace(state, seconds=self._seconds(), finished=True)
+        counts = Counter(state.counts)
+        counts.update(result.counts)
+        done = msgspec.structs.replace(
+            state, counts=dict(counts), seconds=self._seconds(), finished=True
+        )
         self._parts.place.write(encode_state(done))
         return Outcome(done, result)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from consumer.errors import Misconfigured, Problem
 
-_VERSION = 1
+_VERSION = 2
 
 
 class StatePlace(Protocol):

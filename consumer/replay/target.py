@@ -3,19 +3,26 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from consumer.document import milliseconds
+from consumer.errors import Misconfigured, Problem
 from consumer.model import Label, LabelEffect, LabelValue
 from consumer.replay.chunks import Chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished target leaves: its files, and what there is to say of it."""
+    """
+    What a finished target leaves: its files, and what there is to say of it.
+
+    ``counts`` are added to those so far, and may be negative: the end may tell of another kind.
+    """
 
     files: tuple[str, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Target(Protocol):
@@ -47,6 +54,12 @@ class Target(Protocol):
     def close(self) -> None:
         """Let go of threads and files; what was not saved is lost."""
         ...
+
+
+def no_rows(path: Path) -> Misconfigured:
+    """That nothing could be written to *path*."""
+    expected = "a transaction in the selection that entity state does not know yet"
+    return Misconfigured([Problem(str(path), "rows", "none", expected)])
 
 
 def effect_of(label: Label) -> LabelEffect | None:

@@ -1,9 +1,11 @@
 """``fraudstream replay`` before it replays anything: a dry run, and what it refuses."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 from consumer.__main__ import main
@@ -161,3 +163,34 @@ def test_events_that_the_engine_does_not_take_are_set_aside_and_limited(
     error = capsys.readouterr().err
     assert "101 of" in error
     assert "--max-rejects" in error
+
+
+def test_of_an_id_that_comes_again_with_other_content_the_first_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = orjson.loads(next(each.data for each in generate(50) if each.is_transaction))
+    name = first["transaction_id"]
+    other = {"card_id": "other", "amount": 5}
+    later = first | other | {"event_time": "2026-03-09T12:00:00Z"}
+    label = {"type": "label", "transaction_id": name, "label": "fraud", "source": "analyst"}
+    label["label_time"] = "2026-04-01T12:00:00Z"
+    words = ["--to", "dataset", "o.parquet", "--scratch", "--json"]
+    source = history(tmp_path, orjson.dumps(later), orjson.dumps(label))
+    assert main(["replay", source, *words]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert (counts["rows"], counts["conflict"]) == (50, 1)
+    rows = {row["transaction_id"]: row for row in pq.read_table(tmp_path / "o.parquet").to_pylist()}
+    assert len(rows) == 50
+    assert rows[name]["card_id"] == first["card_id"]
+    assert [
+        each for each in rows if rows[each]["label_time"] == datetime(2026, 4, 1, 12, tzinfo=UTC)
+    ] == [name]
+
+
+def test_a_selection_without_a_transaction_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--to", "dataset", "o.parquet", "--scratch", "--from-time", "2030-01-01"]
+    assert main(["replay", history(tmp_path), *words]) == 2
+    assert "o.parquet: rows: found none" in capsys.readouterr().err
+    assert not (tmp_path / "o.parquet").exists()

@@ -118,9 +118,24 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
         "FRAUDSTREAM_AWS__ENDPOINT_URL": endpoints,
         "FRAUDSTREAM_AWS__SAGEMAKER_RUNTIME_URL": endpoints,
     }
+    # Ids that come again with other content: at another card, and where every entity knows them.
+    events = generate(TRANSACTIONS)
+    fields = [orjson.loads(each.data) for each in events if each.is_transaction][:2]
+    others = [
+        fields[0] | {"event_time": events[-1].time, "card_id": "other"},
+        fields[1] | {"amount": 1.5},
+    ]
+    write_history(
+        replayer.folder / "history.ndjson",
+        [*events, *(Event(events[-1].time, orjson.dumps(each), True) for each in others)],
+    )
     history = replayer.folder / "history.ndjson"
     whole = replayer.run(history, "--to", "engine", "whole.parquet", "--scratch")
+    assert whole["counts"]["conflict"] == 2
+    assert "existing" not in whole["counts"]
     assert whole["counts"]["decided"] == TRANSACTIONS
+    told = (whole["counts"].get(name, 0) for name in ("approve", "review", "decline"))
+    assert sum(told) == TRANSACTIONS
     assert "degraded" not in whole["counts"]
     words = (history, "--to", "engine", "killed.parquet", "--scratch")
     state = replayer.folder / "killed.parquet.replay" / "state.json"
@@ -129,9 +144,10 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
     expected = (replayer.folder / "whole.parquet").read_bytes()
     assert (replayer.folder / "killed.parquet").read_bytes() == expected
     columns = pq.read_table(replayer.folder / "whole.parquet")
+    assert len(set(columns.column("transaction_id").to_pylist())) == len(columns) == TRANSACTIONS
     assert len(set(columns.column("anomaly_score").to_pylist())) > TRANSACTIONS / 2
     latency = pq.read_table(replayer.folder / "whole.latency.parquet")
-    assert sum(latency.column("rows").to_pylist()) == TRANSACTIONS
+    assert sum(latency.column("rows").to_pylist()) == TRANSACTIONS + len(others)
 
 
 def test_a_backfill_that_was_killed_leaves_the_entity_state_of_one_that_was_not(
