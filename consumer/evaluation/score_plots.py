@@ -182,12 +182,15 @@ def draw_calibration(figures: Figures) -> Plot | None:
             axes.annotate(
                 f"{each.rows:,}",
                 (each.mean_score, each.fraud_share),
-                xytext=(0, 6),
+                # Right below a point: a curve that rises leaves the place free.
+                xytext=(5, -3),
                 textcoords="offset points",
                 fontsize=8,
-                ha="center",
+                ha="left",
+                va="top",
             )
         unit_axes(axes, "mean score of the bin", "share that is fraud")
+        axes.set_ylim(bottom=-0.08)
         figure.legend(loc="outside upper center", ncols=2)
         return to_plot(
             figure,

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from consumer.__main__ import main
 from consumer.document import DocumentFormat, build_document
@@ -222,6 +224,30 @@ def test_a_few_labels_of_honest_payments_do_not_make_all_that_was_flagged_fraud(
         assert not any("precision" in name or "AUC" in name for name in tiles)
         assert "EUR blocked wrongly, as far as is known" in tiles
         assert any("nobody chose by chance" in note for note in report.told.notes)
+
+
+def test_percentiles_that_lie_together_are_written_as_one_text(
+    tmp_path: Path, columns: dict[str, list[Any]]
+) -> None:
+    path = write_decisions(tmp_path / "decisions.parquet", columns)
+    chunks = pa.table({"rows": [700, 700, 75, 25], "latency_ms": [10.0, 800.0, 3_200.0, 3_250.0]})
+    pq.write_table(chunks, tmp_path / "decisions.latency.parquet")
+    report = write_report(Request(decisions=[path], out=tmp_path / "out", currency="EUR"))
+    assert report.page_path is not None
+    page = report.page_path.read_text("utf-8")
+    assert "p95 3,200, p99 3,250" in page
+    # A chunk's time is nobody's waiting time.
+    assert not any("99 of 100" in tile.name for tile in key_figures(report.told))
+
+
+def test_no_figure_and_no_head_is_cut_on_a_narrow_terminal(decisions: Path) -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    write_report(Request(decisions=[decisions], out=None, currency="EUR")).print(console)
+    shown = console.export_text()
+    assert "precision" in shown
+    assert "large_amount@2" in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_where_no_fraud_is_known_silence_says_nothing(

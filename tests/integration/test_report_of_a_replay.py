@@ -37,7 +37,11 @@ def test_a_replay_reports_on_its_own_decisions(tmp_path: Path) -> None:
 
     assert told["input"]["transactions"] == len(rows) == 600
     assert told["input"]["frauds"] == sum(row["fraud"] is True for row in rows) > 20
-    assert told["input"]["unlabelled"] == sum(row["fraud"] is None for row in rows)
+    silent = sum(row["fraud"] is None for row in rows)
+    assert (told["input"]["unlabelled"], told["input"]["assumed_legitimate"]) == (0, silent)
+    flagged = [row for row in rows if row["decision"] != "approve"]
+    frauds = sum(row["fraud"] is True for row in flagged)
+    assert told["outcomes"]["flagged"]["precision"] == frauds / len(flagged)
     decided = {
         outcome: sum(day["outcomes"][outcome] for day in told["by_day"])
         for outcome in ("approve", "review", "decline")
