@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import duckdb
 
-from consumer.errors import Misconfigured, Problem
+from consumer.errors import Unavailable
 
 _MEMORY: Final = "200MB"
 # With more than one thread a streamed result does not keep the order of its file.
@@ -54,7 +54,7 @@ def cursor(database: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConne
 
 @contextmanager
 def sorting(folder: Path) -> Iterator[None]:
-    """Say what *folder* lacks where DuckDB could not sort in it."""
+    """Raise Unavailable with what *folder* lacks where DuckDB could not sort in it."""
     try:
         yield
     except duckdb.Error as error:
@@ -62,8 +62,8 @@ def sorting(folder: Path) -> Iterator[None]:
         if not full and not isinstance(error, duckdb.OutOfMemoryException):
             raise
         found = str(error).partition("\n")[0][:200]
-        expected = "room for what is sorted, about 300 bytes an event (--work)"
-        raise Misconfigured([Problem(str(folder), "disk", found, expected)]) from error
+        expected = "expected room for what is sorted, about 300 bytes an event (--work)"
+        raise Unavailable("disk", f"{folder}: {found}; {expected}") from error
 
 
 def stream(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[Any]:

@@ -197,14 +197,14 @@ class FileHistory:
 
     def _read_sorted(self, members: Sequence[Member], from_key: int) -> Generator[Released]:
         """Let DuckDB sort the events of many files, which are open one after the other."""
-        failures: list[FraudstreamError] = []
+        failures: list[FraudstreamError | KeyboardInterrupt] = []
 
         def batches() -> Iterator[Any]:
             try:
                 for member in members:
                     for batch in self._batches(member, from_key, ()):
                         yield batch.cast(_SCHEMA)
-            except FraudstreamError as error:
+            except (FraudstreamError, KeyboardInterrupt) as error:
                 failures.append(error)
                 raise
 

@@ -41,14 +41,14 @@ class Table:
     """
     One file of *kind*, at *path* on this machine; *address* is where it came from.
 
-    ``noun`` is what its rows are counted in. An error while rows are read is in
+    ``noun`` is what its rows are counted in. An error while rows are read, or Ctrl-C, is in
     ``failure``, since DuckDB keeps only its words.
     """
 
     address: str
     path: Path
     kind: Kind
-    failure: FraudstreamError | None = field(default=None, init=False)
+    failure: FraudstreamError | KeyboardInterrupt | None = field(default=None, init=False)
 
     @property
     def noun(self) -> str:
@@ -111,7 +111,7 @@ class Table:
     def _guarded(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
-        except FraudstreamError as error:
+        except (FraudstreamError, KeyboardInterrupt) as error:
             self.failure = error
             raise
 
