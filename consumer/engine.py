@@ -8,7 +8,7 @@ next may already have read its features in ``dispatch``, in stream order.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from consumer.clock import Clock
@@ -152,6 +152,12 @@ class Engine:
         rows = [observation.values for observation in observations]
         pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
         return Dispatched(tuple(chunk), tuple(observations), pending)
+
+    def score_again(self, dispatched: Dispatched) -> Dispatched:
+        """Send the vectors of *dispatched* once more, with a deadline of their own."""
+        rows = [observation.values for observation in dispatched.observations]
+        inference_id = dispatched.incoming[0].transaction.digest[:32]
+        return replace(dispatched, scores=self._scoring.start(rows, inference_id))
 
     def turn(self) -> None:
         """Take over the rules and the policy of now, while nothing waits to be decided."""

@@ -9,12 +9,13 @@ from consumer.health import Probe
 from consumer.logs import get_logger
 from consumer.ports import Endpoint
 
-# Answers that no waiting will change, and what to correct.
-_TO_CORRECT = {
+REMEDIES = {
     "status_400": "the name of a SageMaker endpoint in service in this region",
     "status_403": "an endpoint that these credentials may invoke (sagemaker:InvokeEndpoint)",
     "no_credentials": "AWS credentials in the environment, a profile or a role",
 }
+"""Answers of an endpoint that no waiting will change, and what to correct."""
+
 _PROBE_INTERVAL_S = 10.0
 _PROBE_LIMIT_S = 2.0
 
@@ -31,8 +32,8 @@ def check_endpoints(
     problems = []
     for key, name, endpoint in endpoints:
         cause = probe_endpoint(endpoint, width, clock)
-        if cause in _TO_CORRECT:
-            problems.append(Problem("settings", key, name, _TO_CORRECT[cause]))
+        if cause in REMEDIES:
+            problems.append(Problem("settings", key, name, REMEDIES[cause]))
         elif cause is not None:
             get_logger(__name__).warning("endpoint does not answer", endpoint=name, cause=cause)
     return problems

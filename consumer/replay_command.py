@@ -157,6 +157,7 @@ class _Session:
             label_delay_s=self._label_delay_s,
             shard=f"replay-{self._history.fingerprint[:12]}",
             columns=wishes.features,
+            allow_degraded=wishes.allow_degraded,
         )
         target = open_target(wishes.to, opening, stack)
         reader = ChunkReader(

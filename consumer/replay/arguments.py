@@ -49,6 +49,7 @@ class Wishes:
     report: Path | None
     unlabelled: Literal["legitimate", "leave_out"]
     features: bool
+    allow_degraded: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +81,12 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         dest="features",
         action="store_false",
         help="engine with --scratch: leave the feature columns out",
+    )
+    group.add_argument(
+        "--allow-degraded",
+        action="store_true",
+        help="engine: decide without a score where an endpoint does not answer (default: wait as "
+        "for Redis, then stop)",
     )
     group.add_argument(
         "--report",
@@ -177,6 +184,7 @@ def read_wishes(arguments: argparse.Namespace) -> Wishes:
         report=arguments.report,
         unlabelled=arguments.unlabelled,
         features=arguments.features,
+        allow_degraded=arguments.allow_degraded,
     )
 
 

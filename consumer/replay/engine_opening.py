@@ -21,6 +21,7 @@ from consumer.outside import (
     build_warming,
     open_outside,
 )
+from consumer.replay.asked_models import without_hurry
 from consumer.replay.decisions_file import Columns, DecisionsFile, UnkeptDocuments
 from consumer.replay.engine_target import Decided, EngineTarget
 from consumer.replay.feature_target import FeatureTarget
@@ -30,8 +31,6 @@ from consumer.replay.target import Target
 from consumer.replay.target_opening import Opening, build_patience
 from consumer.settings import Settings
 
-# Nobody waits for a decision on history, and one without a score would say little of the model.
-_DEADLINE_MS = 60_000
 _NEVER_S = 1e8
 
 
@@ -41,7 +40,7 @@ def open_engine(opening: Opening, stack: ExitStack) -> Target:
 
     Raises Unavailable and Misconfigured, as ``app.build_parts`` does.
     """
-    settings = _without_hurry(opening.settings)
+    settings = without_hurry(opening.settings)
     if opening.scratch:
         settings = _apart(settings)
     # A place of its own: what a worker leaves in the daemon's would be taken for a shard.
@@ -71,7 +70,13 @@ def open_engine(opening: Opening, stack: ExitStack) -> Target:
         decided = _decisions_file(opening)
     warm = FeatureTarget(features.store, build_patience(settings), opening.now_ms)
     target = EngineTarget(
-        parts, features, warm, decided, now_ms=opening.now_ms, shard=opening.shard
+        parts,
+        features,
+        warm,
+        decided,
+        now_ms=opening.now_ms,
+        shard=opening.shard,
+        needs_scores=not opening.allow_degraded,
     )
     return stack.enter_context(closing(target))
 
@@ -106,24 +111,17 @@ def _open_scratch(around: Surroundings, stack: ExitStack) -> Outside:
     )
 
 
-def _without_hurry(settings: Settings) -> Settings:
-    """*settings* with the patience of somebody who decides on history."""
-    scoring = settings.scoring.model_copy(
-        update={"deadline_ms": max(settings.scoring.deadline_ms, _DEADLINE_MS)}
-    )
-    return settings.model_copy(update={"scoring": scoring})
-
-
 def _apart(settings: Settings) -> Settings:
     """
     *settings* that leave nothing anywhere: no explanation, no second look, no Firehose.
 
-    Rules are those of the start, so that one replay is judged by one set.
+    Rules are those of the start, so that one replay is judged by one set, and no others are held
+    against them: a rise of declines is a finding here.
     """
     second = settings.scoring.second_assessment.model_copy(update={"waiting": 0})
     scoring = settings.scoring.model_copy(
         update={"explanations": "off", "second_assessment": second}
     )
-    rules = settings.rules.model_copy(update={"poll_s": _NEVER_S})
+    rules = settings.rules.model_copy(update={"poll_s": _NEVER_S, "decline_rise_limit": 1.0})
     firehose = settings.firehose.model_copy(update={"enabled": False})
     return settings.model_copy(update={"scoring": scoring, "rules": rules, "firehose": firehose})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumer.engine import Dispatched, Incoming, Settled
+from consumer.errors import Misconfigured, Problem, Unavailable
 from consumer.model import (
     Applied,
     Assessment,
@@ -25,6 +26,7 @@ from consumer.model import (
     Stored,
     Transaction,
 )
+from consumer.replay.asked_models import ANYWAY
 from consumer.replay.chunks import Chunk, Phase
 from consumer.replay.feature_target import FeatureTarget
 from consumer.replay.ordered_features import OrderedFeatures
@@ -39,6 +41,12 @@ _COUNTED = {
     Stored.EXISTING: "existing",
     Stored.CONFLICT: "conflict",
 }
+
+
+# No endpoint can say anything of such a vector.
+_OF_THE_VECTOR = frozenset({"not_finite"})
+# Nothing to wait for: somebody has to deploy another one.
+_UNFIT = frozenset({"feature_hash", "bands"})
 
 
 class Decided(Protocol):
@@ -83,10 +91,11 @@ class EngineTarget:
 
     An event from after *now_ms* arrives then; every other one at its own time. *warm* applies
     events before the first that is decided. *shard* stands for the history in documents, so
-    that a decision is known again when a replay is repeated.
+    that a decision is known again when a replay is repeated. *needs_scores*: an endpoint that does
+    not answer is waited for as Redis is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what decides, and how this history is decided
         self,
         parts: WorkerParts,
         features: OrderedFeatures,
@@ -95,6 +104,7 @@ class EngineTarget:
         *,
         now_ms: int,
         shard: str,
+        needs_scores: bool,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._parts = parts
@@ -103,6 +113,7 @@ class EngineTarget:
         self._decided = decided
         self._now_ms = now_ms
         self._shard = ShardId(shard)
+        self._needs_scores = needs_scores
         self._waiting: _Waiting | None = None
 
     def work(self, chunk: Chunk) -> None:
@@ -176,12 +187,27 @@ class EngineTarget:
         if waiting is None:
             return
         parts = self._parts
-        assessments = parts.engine.assess(waiting.dispatched)
+        assessments = self._assess(waiting.dispatched)
         latency_ms = (parts.clock.monotonic_s() - waiting.started_s) * 1000
         settled = parts.patience.call(lambda: parts.engine.store(assessments))
         self._count(settled)
         self._decided.take(settled, waiting.records, latency_ms)
         self._note(waiting.labels)
+
+    def _assess(self, dispatched: Dispatched) -> list[Assessment]:
+        """Decide, with all scores if these are needed. Raises Unavailable and Misconfigured."""
+        engine = self._parts.engine
+        latest: Dispatched | None = None
+
+        def attempt() -> list[Assessment]:
+            nonlocal latest
+            latest = dispatched if latest is None else engine.score_again(latest)
+            assessments = engine.assess(latest)
+            if self._needs_scores:
+                _check_scores(assessments)
+            return assessments
+
+        return self._parts.patience.call(attempt)
 
     def _note(self, labels: Sequence[Label]) -> None:
         for label in labels:
@@ -196,6 +222,19 @@ class EngineTarget:
             if each.stored.stored is Stored.CREATED:
                 self.counts[assessment.decision.outcome.value] += 1
                 self.counts["degraded"] += assessment.scores.degraded != ()
+
+
+def _check_scores(assessments: Sequence[Assessment]) -> None:
+    """Raise Misconfigured for a model that does not fit, Unavailable for one that is not there."""
+    causes = Counter(cause for each in assessments for cause in each.scores.degraded)
+    for cause, count in causes.items():
+        endpoint, _, reason = cause.partition(":")
+        if reason in _OF_THE_VECTOR:
+            continue
+        if reason in _UNFIT:
+            expected = f"a model of these features and bands; {ANYWAY}"
+            raise Misconfigured([Problem("endpoint", endpoint, reason, expected)])
+        raise Unavailable("endpoint", f"{count:,} rows without a score: {cause}; {ANYWAY}")
 
 
 def _origin(record: Record) -> Origin:

@@ -6,10 +6,12 @@ from pathlib import Path
 import msgspec
 
 import consumer
+from consumer.clock import SystemClock
 from consumer.errors import Misconfigured, Problem
 from consumer.features.specification import load_plan
-from consumer.outside import build_object
+from consumer.outside import build_object, build_rule_source
 from consumer.replay.arguments import Wishes
+from consumer.replay.asked_models import ask_models
 from consumer.replay.history import History
 from consumer.replay.state import (
     FileState,
@@ -33,7 +35,13 @@ def open_state(place: str, settings: Settings) -> StatePlace:
 
 
 def build_identity(wishes: Wishes, settings: Settings, history: History) -> dict[str, str]:
-    """What must be the same for a replay to go on: history, target, and what results rest on."""
+    """
+    What must be the same for a replay to go on: history, target, and what results rest on.
+
+    A live system may change its rules and models meanwhile; what is made on a scratch Redis is of
+    one kind. Raises Misconfigured for what cannot be read, and as ``ask_models`` does.
+    """
+    # In what follows is what results rest on, not where it lies: a path says nothing of a file.
     plan = load_plan(settings.features.path, settings.events.base_currency)
     identity = {
         "package": consumer.__version__,
@@ -47,6 +55,16 @@ def build_identity(wishes: Wishes, settings: Settings, history: History) -> dict
     if wishes.to == "engine":
         deciding = (settings.scoring, settings.decision, settings.rules)
         identity["decisions"] = _digest("".join(each.model_dump_json() for each in deciding))
+        models = ask_models(
+            settings, len(plan.names), SystemClock(), needed=not wishes.allow_degraded
+        )
+        if wishes.scratch:
+            rules = build_rule_source(settings, plan).load()
+            identity["rules"] = _short(rules.specification.hash)
+            identity["lists"] = _short(rules.lists.hash)
+            identity["models"] = models
+    if wishes.scratch and settings.events.rates is not None:
+        identity["rates"] = _digest(_read(settings.events.rates))
     if not wishes.scratch and wishes.to != "stream":
         redis = settings.redis
         urls = (redis.url, redis.features_url, redis.documents_url)
@@ -91,5 +109,17 @@ def _told(wishes: Wishes) -> str:
     return " ".join(f"{name}={value}" for name, value in given.items()) or "everything"
 
 
+def _read(path: Path) -> str:
+    """The text of *path*; whoever needs it says why it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:_DIGITS]
+    return _short(sha256(text.encode()).hexdigest())
+
+
+def _short(digest: str) -> str:
+    return digest[:_DIGITS]

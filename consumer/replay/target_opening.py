@@ -33,7 +33,8 @@ class Opening:
     ``now_ms`` the arrival of what comes from the future. ``saved`` is what the target
     returned before an interruption. ``scratch``: Redis is a scratch server. ``source`` names
     the files of the history, for the head of a data set, and ``shard`` stands for them in
-    documents; ``columns``: decisions come with their features.
+    documents; ``columns``: decisions come with their features,
+    ``allow_degraded``: and without a score where an endpoint does not answer.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class Opening:
     label_delay_s: int
     shard: str
     columns: bool = True
+    allow_degraded: bool = False
 
     @property
     def plan(self) -> Plan:

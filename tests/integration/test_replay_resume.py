@@ -20,6 +20,7 @@ from consumer.local.redis_server import RedisServer
 from tests.e2e.worker_process import write_models
 from tests.replaying import (
     FEATURES,
+    RULES,
     Event,
     Replayer,
     eventually,
@@ -148,6 +149,29 @@ def test_decisions_of_a_killed_replay_have_the_bytes_of_one_that_was_not(
     assert len(set(columns.column("anomaly_score").to_pylist())) > TRANSACTIONS / 2
     latency = pq.read_table(replayer.folder / "whole.latency.parquet")
     assert sum(latency.column("rows").to_pylist()) == TRANSACTIONS + len(others)
+
+
+def test_decisions_are_not_gone_on_with_by_other_rules(replayer: Replayer, endpoints: str) -> None:
+    rules = replayer.folder / "own-rules.yaml"
+    rules.write_text(RULES)
+    replayer.variables = {
+        "FRAUDSTREAM_AWS__SAGEMAKER_RUNTIME_URL": endpoints,
+        "FRAUDSTREAM_RULES__PATH": str(rules),
+    }
+    words = (replayer.folder / "history.ndjson", "--to", "engine", "o.parquet", "--scratch")
+    state = replayer.folder / "o.parquet.replay" / "state.json"
+    process = replayer.start(*words, *PACE)
+    await_beyond(0, state, process)
+    process.kill()
+    process.wait()
+    rules.write_text(RULES.replace("18.0", "1.0").replace("18}", "1}").replace("17}", "0}"))
+    refused = replayer.attempt(*words, "--resume")
+    assert refused.returncode == 2
+    assert b"rules: found " in refused.stderr
+    assert b"lists: found " not in refused.stderr
+    rules.write_text(RULES)
+    counts = replayer.run(*words, "--resume")["counts"]
+    assert counts["decided"] == TRANSACTIONS
 
 
 def test_a_backfill_that_was_killed_leaves_the_entity_state_of_one_that_was_not(
