@@ -109,6 +109,8 @@ def test_rows_that_cannot_be_mapped_are_told_with_their_cells_and_where_all_of_t
     assert example in told
     assert "2 rows cannot be mapped; they are in o.parquet.replay/history/rejects.ndjson" in told
     assert "1 labels of transactions that are not in the history" in told
+    kept = (tmp_path / "o.parquet.replay" / "history" / "rejects.ndjson").read_bytes()
+    assert len(kept.splitlines()) == 2
 
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

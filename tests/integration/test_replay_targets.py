@@ -95,6 +95,20 @@ def test_backfilling_twice_changes_nothing_however_old_the_events_are(
     assert entity_state(client) == before
 
 
+@pytest.mark.usefixtures("client")
+def test_what_a_backfill_leaves_out_stays_to_be_looked_at(replayer: Replayer) -> None:
+    history = write_history(replayer.folder / "history.ndjson", EVENTS)
+    event = orjson.loads(TRANSACTIONS[0].data)
+    bad = [event | {"event_time": "soon"}, event | {"transaction_id": "x", "currency": "XXY"}]
+    with history.open("ab") as file:
+        file.writelines(orjson.dumps(each) + b"\n" for each in bad)
+    summary = replayer.run(history, "--to", "features")
+    for name, words in (("unmapped", "soon"), ("rejected", "XXY")):
+        assert summary["counts"][name] == 1
+        (line,) = (replayer.folder / summary["left_out"][name]).read_text().splitlines()
+        assert words in line
+
+
 def test_features_are_full_after_a_backfill_that_reaches_back(
     replayer: Replayer, client: redis.Redis
 ) -> None:
