@@ -21,12 +21,14 @@ from typing import NoReturn
 
 import consumer
 from consumer.errors import Misconfigured, Unavailable
-from consumer.masking import mask_text
+from consumer.masking import mask_text, printable
 
 EX_OK = 0
 EX_MISCONFIGURED = 2
 EX_UNAVAILABLE = os.EX_UNAVAILABLE
 EX_INTERRUPTED = 130
+
+_DAEMONS = frozenset({"run", "process", "serve", "local"})
 
 _EPILOG = f"""\
 exit codes:
@@ -246,7 +248,9 @@ def main(
         return int(importlib.import_module(commands[arguments.command].module).run(arguments))
     except Misconfigured as error:
         arguments_only = all(problem.source == "arguments" for problem in error.problems)
-        head = "wrong arguments:" if arguments_only else "cannot start:"
+        # Other commands may find out what is wrong in the middle.
+        cannot = "cannot start:" if name in _DAEMONS else "cannot be done:"
+        head = "wrong arguments:" if arguments_only else cannot
         return _fail(EX_MISCONFIGURED, head, *(str(p) for p in error.problems))
     except Unavailable as error:
         return _fail(EX_UNAVAILABLE, str(error))
@@ -339,7 +343,8 @@ def _actions(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def _fail(code: int, *lines: str) -> int:
     """Say *lines* on standard error and return *code*."""
-    sys.stderr.write("fraudstream: " + "\n  ".join(lines) + "\n")
+    # Names of columns, files and keys may be anything at all.
+    sys.stderr.write("fraudstream: " + printable("\n  ".join(lines)) + "\n")
     return code
 
 

@@ -50,7 +50,13 @@ _ALONE = re.compile(
     r"(?<![0-9A-Za-z.])(?<![0-9A-Fa-f]{4}-)\d(?:[ .-]?\d){12,}(?![0-9A-Za-z])(?!-[0-9A-Fa-f]{4})"
 )
 _WHOLE = re.compile(r"\d(?:[\W_]?\d){12,18}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+
+def printable(text: str) -> str:
+    """*text* without the control characters that a terminal would obey, but for ends of lines."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def holds_card_number(text: str) -> bool:

@@ -16,6 +16,7 @@ from consumer.clock import SystemClock
 from consumer.decode import DecodeRules
 from consumer.errors import Unavailable
 from consumer.logs import configure
+from consumer.masking import printable
 from consumer.outside import build_source_bucket
 from consumer.replay.arguments import Wishes, add_arguments, read_wishes
 from consumer.replay.chunks import ChunkReader
@@ -236,7 +237,9 @@ def _dry_run(history: History, wishes: Wishes, settings: Settings, rejects: Path
         fields = dry_run_fields(outline, looked, wishes, rules)
         sys.stdout.buffer.write(orjson.dumps(fields) + b"\n")
     else:
-        sys.stdout.write("\n".join(describe_dry_run(outline, looked, wishes, rules)) + "\n")
+        told = "\n".join(describe_dry_run(outline, looked, wishes, rules))
+        # A file that is no CSV is shown as what it is.
+        sys.stdout.write(printable(told) + "\n")
     sys.stdout.flush()
     return 0 if is_good(outline, looked, rules) else 1
 

@@ -196,3 +196,24 @@ def test_a_selection_without_a_transaction_is_refused(
     assert main(["replay", history(tmp_path), *words]) == 2
     assert "o.parquet: rows: found none" in capsys.readouterr().err
     assert not (tmp_path / "o.parquet").exists()
+
+
+def test_what_a_file_holds_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        b"transaction_id,event_time,card_id,merchant_id,amount,currency\n"
+        b"a,2026-06-01T12:00:00Z,card_\x1b[31m1\x07,shop_1,12.5,EUR\n"
+        b"b,2026-06-01T12:00:01Z,card_1,shop_1,12.5,EUR\n"
+    )
+    main(["replay", str(path), "--to", "features", "--dry-run"])
+    told = capsys.readouterr().out
+    assert "[31m1" in told
+    assert not {"\x1b", "\x07"} & set(told)
+    path.write_bytes(b"\x1b[2Ja,b\n1,2\n")
+    assert main(["replay", str(path), "--to", "features"]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert "\N{REPLACEMENT CHARACTER}[2Ja" in error
+    assert "cannot start" not in error
