@@ -20,7 +20,8 @@ def test_a_rule_of_the_cookbook_does_what_it_says(block: str) -> None:
     settings = Settings()
     source = build_rule_source(settings, load_plan(settings.features.path, "EUR"))
     _, lists = source.read()
-    rules = parse_rules(f"version: 1\nrules:\n{block}", "docs/rules.md")
+    text = block if block.startswith("version:") else f"version: 1\nrules:\n{block}"
+    rules = parse_rules(text, "docs/rules.md")
     found = run_examples(rules, lists, source.catalogue)
     assert found
     assert [each for each in found if not each.good] == []
