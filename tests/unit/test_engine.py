@@ -124,3 +124,14 @@ def test_a_rehearsal_assesses_as_a_decision_would_and_leaves_no_trace() -> None:
     assert documents.documents == {}
     decided = engine.assess(engine.dispatch(chunk[:1]))
     assert rehearsed[0] == decided[0]
+
+
+def test_a_chunk_may_be_scored_again_without_being_counted_again() -> None:
+    features = FakeFeatures()
+    engine = an_engine(features, FakeDocuments(FORM))
+    dispatched = engine.dispatch([FIRST, OTHER])
+    again = engine.score_again(dispatched)
+    assert again.scores is not dispatched.scores
+    assert again.observations == dispatched.observations
+    assert features.calls == [["tx_1", "tx_2"]]
+    assert [each.scores for each in engine.assess(again)] == [Scores(0.01, 0.5)] * 2
