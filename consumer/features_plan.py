@@ -14,6 +14,7 @@ from consumer.inspection import read_warmth
 from consumer.outside import build_rule_source
 from consumer.search_command import plain_lines
 from consumer.settings import Settings
+from consumer.warming_view import names_by
 
 _SHOWN = 12
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
@@ -172,20 +173,13 @@ def _warm_up(found: FeaturesPlan) -> Iterator[str]:
         yield "Warm-up: none, every feature is full at once."
         return
     yield "Warm-up, from the newest event on, while the feature says too little:"
-    yield from (f"  {_time(each)}: {names}" for each, names in _by_time(warms_s))
-    for each, names in _by_time(found.waiting):
+    yield from (f"  {_time(each)}: {names}" for each, names in names_by(warms_s))
+    for each, names in names_by(found.waiting):
         yield f"  rules in shadow for {_time(each)}: {names}"
     yield (
         "  Or backfill: fraudstream replay HISTORY --to features into an empty Redis, up to now, "
         "then point redis.features_url at it."
     )
-
-
-def _by_time(seconds: "dict[str, float] | Any") -> list[tuple[float, str]]:
-    return [
-        (each, ", ".join(name for name in seconds if seconds[name] == each))
-        for each in sorted(set(seconds.values()))
-    ]
 
 
 def _time(seconds: float) -> str:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer import configuration
 from consumer.app import build_parts
+from consumer.argument_types import positive_count, positive_rate
 from consumer.clock import SystemClock
 from consumer.decode import DecodeRules
 from consumer.errors import Misconfigured, Problem, Unavailable
@@ -86,7 +87,12 @@ def _add_send(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also what is older than documents live, though a decision on it may have expired",
     )
-    parser.add_argument("--rate", type=_rate, metavar="N", help="letters a second at most")
+    parser.add_argument(
+        "--rate",
+        type=positive_rate("letters a second, such as 50"),
+        metavar="N",
+        help="letters a second at most",
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
 
 
@@ -97,7 +103,7 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", type=_time_ms, metavar="TIME", help="as --since; included")
     parser.add_argument("--error", metavar="CODE", help="rejected for this: bad_identifier, …")
     parser.add_argument("--shard", metavar="ID", help="from this shard")
-    parser.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+    parser.add_argument("--limit", type=positive_count, metavar="N", help="at most so many")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -299,21 +305,3 @@ def _patch(text: str) -> bytes:
 
 def _time_ms(text: str) -> int:
     return parse_time(text, SystemClock().now_ms())
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        message = f"expected 1 or more, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        message = f"expected letters a second, such as 50, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return rate

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from consumer.clock import SystemClock
 from consumer.decision import Policy
 from consumer.errors import Misconfigured, Problem
 from consumer.evaluation.batches import problem
@@ -15,11 +16,11 @@ from consumer.evaluation.places import find_files
 from consumer.evaluation.rows import Row, estimate_rows, read_rows
 from consumer.evidence import printable
 from consumer.features.plan import Plan
-from consumer.local.simulator.display import shown
 from consumer.masking import mask_text
 from consumer.model import Bands, LabelValue, Outcome
 from consumer.outside import build_rule_source
 from consumer.recorded import COLUMNS, read_case
+from consumer.replay.progress import build_display
 from consumer.rules.backtest import Backtest, Shift, Tally, Truth, run_backtest, to_json
 from consumer.rules.compilation import RuleSet, compile_rules
 from consumer.rules.facts import Case
@@ -130,8 +131,8 @@ def backtest_rules(
     )
     source = Source(files, plan, settings, labels, read)
     backtest = Backtest(new, live, samples=arguments.samples, seed=arguments.seed)
-    with shown("backtest", source.rows()) as report:
-        run_backtest(backtest, source.cases(), lambda done: report(done, "decisions"))
+    with build_display(SystemClock(), "backtest", source.rows(), 0) as display:
+        run_backtest(backtest, source.cases(), display.show)
     if not backtest.transactions.total:
         raise Misconfigured([_nothing(source)])
     return backtest, source

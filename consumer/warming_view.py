@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from consumer.errors import Misconfigured, Unavailable
 from consumer.features.plan import Plan
@@ -10,6 +11,8 @@ from consumer.features.warmth import format_until, full_from, needs_of
 from consumer.inspection import read_warmth
 from consumer.rules.compilation import CompiledRule
 from consumer.settings import Settings
+
+_Value = TypeVar("_Value", str, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ def warming_lines(view: WarmingView) -> list[str]:
     if view.unknown is not None:
         return [f"which features are warming is not known: {view.unknown}"]
     return [
-        *(f"warming until {until}: {names}" for until, names in _by_time(view.features)),
-        *(f"rules in shadow until {until}: {names}" for until, names in _by_time(view.rules)),
+        *(f"warming until {until}: {names}" for until, names in names_by(view.features)),
+        *(f"rules in shadow until {until}: {names}" for until, names in names_by(view.rules)),
     ]
 
 
-def _by_time(until: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Time → the names that share it, separated by commas; the earliest first."""
-    times = sorted(set(until.values()))
-    return [(each, ", ".join(name for name in until if until[name] == each)) for each in times]
+def names_by(values: Mapping[str, _Value]) -> list[tuple[_Value, str]]:
+    """Value → the names that share it, separated by commas; the least first."""
+    return [
+        (each, ", ".join(name for name in values if values[name] == each))
+        for each in sorted(set(values.values()))
+    ]

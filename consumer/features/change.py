@@ -1,8 +1,7 @@
 """What it means to go from one list of features to another; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf
+from dataclasses import dataclass
 
 from consumer.features.layout import Layout
 from consumer.features.plan import Feature, Plan
@@ -128,9 +127,8 @@ def _warms_s(
 ) -> dict[str, float]:
     if record is None:
         # Whole and old: what the former list keeps has been kept for ever.
-        record = Record(0, 0, dict.fromkeys(requirements_of(before)))
-        record = replace(record, began_s=-(2**32))
+        record = Record(-(2**32), 0, dict.fromkeys(requirements_of(before)))
     now_s = record.newest_s
     report = Report(requirements_of(after), now_s, now_s, horizon_s)
     full_s = full_from(after, take_note(record, report))
-    return {name: each - now_s for name, each in full_s.items() if each > now_s or each == inf}
+    return {name: each - now_s for name, each in full_s.items() if each > now_s}

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from consumer.argument_types import positive_count, positive_rate
 from consumer.document import milliseconds
 from consumer.errors import Misconfigured, Problem
 from consumer.replay.chunks import Selection
@@ -114,11 +115,16 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="so much before --from-time fills the features, such as 37d (default: all)",
     )
-    group.add_argument("--limit", type=_count, metavar="N", help="at most N transactions")
+    group.add_argument("--limit", type=positive_count, metavar="N", help="at most N transactions")
     group.add_argument(
         "--speed", type=_speed, metavar="SPEED", help="original, or a multiple of it: 60x"
     )
-    group.add_argument("--rate", type=_rate, metavar="N", help="at most N events a second")
+    group.add_argument(
+        "--rate",
+        type=positive_rate("events a second, such as 1000"),
+        metavar="N",
+        help="at most N events a second",
+    )
 
 
 def _add_course(parser: argparse.ArgumentParser) -> None:
@@ -269,21 +275,3 @@ def _speed(text: str) -> float:
         message = f"expected original or a multiple such as 60x, not {text!r}"
         raise argparse.ArgumentTypeError(message)
     return speed
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        message = f"expected events a second, such as 1000, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return rate
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        message = f"expected 1 or more, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)

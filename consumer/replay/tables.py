@@ -34,6 +34,8 @@ _BLOCK_BYTES: Final = 1 << 20
 _SAMPLE_ROWS: Final = 20_000
 _MAX_CELL: Final = 1 << 20
 _DELIMITERS: Final = ",;\t|"
+# What DuckDB says of Ctrl-C that met it in Arrow's code, before a row was asked for.
+_CTRL_C: Final = KeyboardInterrupt.__name__
 
 
 @dataclass(slots=True)
@@ -126,6 +128,8 @@ def reading(table: Table) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
         if table.failure is not None:
             raise table.failure from None
+        if _CTRL_C in str(error):
+            raise KeyboardInterrupt from None
         said = str(error).partition("\n")[0][:200].replace(str(table.path), "it")
         raise _unreadable(table.address, table.kind, said) from error
 

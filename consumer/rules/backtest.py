@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from consumer.decision import Policy, decide
-from consumer.model import Decision, LabelValue, Outcome, Ruled, RuleHit
+from consumer.model import Decision, LabelValue, Outcome, Ruled
 from consumer.rules.compilation import RuleSet
 from consumer.rules.facts import Case
 
@@ -78,7 +78,7 @@ def shift_of(before: Outcome, after: Outcome) -> Shift | None:
 @dataclass(slots=True)
 class RuleTally:
     """
-    A rule's matches, and of these what nothing else of its set declines or reviews.
+    A rule's matches, and those of them whose outcome would be another one without it.
 
     ``shadow``: it did not count, being in shadow.
     """
@@ -141,7 +141,7 @@ class Backtest:
         after = decide(case.scores, policy, amount, ruled)
         self.outcomes[after.outcome].add(truth, amount)
         self.errors.update(ruled.errors)
-        matched = self._tally(case, policy, ruled, (truth, amount))
+        matched = self._tally(case, policy, ruled, after, truth)
         before = None
         if self.live is not None:
             before = decide(case.scores, policy, amount, self.live.evaluate(case))
@@ -160,26 +160,21 @@ class Backtest:
         return sorted(self._drawn, key=lambda each: each.case.transaction.event_time)
 
     def _tally(
-        self, case: Case, policy: Policy, ruled: Ruled, counted: tuple[Truth, int]
+        self, case: Case, policy: Policy, ruled: Ruled, after: Decision, truth: Truth
     ) -> tuple[str, ...]:
+        amount = case.transaction.base_amount_minor
         for hit in ruled.live:
             tally = self.rules[hit.rule_id]
-            tally.matches.add(*counted)
-            if self._speaks_alone(case, policy, ruled, hit):
-                tally.alone.add(*counted)
+            tally.matches.add(truth, amount)
+            others = tuple(each for each in ruled.live if each is not hit)
+            without = decide(case.scores, policy, amount, replace(ruled, live=others))
+            if without.outcome is not after.outcome:
+                tally.alone.add(truth, amount)
         for hit in ruled.shadow:
             tally = self.rules[hit.rule_id]
             tally.shadow = True
-            tally.matches.add(*counted)
+            tally.matches.add(truth, amount)
         return tuple(hit.rule_id for hit in (*ruled.live, *ruled.shadow))
-
-    def _speaks_alone(self, case: Case, policy: Policy, ruled: Ruled, hit: RuleHit) -> bool:
-        """Whether the outcome would be a weaker, or for a rule that approves another, one."""
-        others = tuple(each for each in ruled.live if each is not hit)
-        amount = case.transaction.base_amount_minor
-        with_it = decide(case.scores, policy, amount, ruled).outcome
-        without = decide(case.scores, policy, amount, replace(ruled, live=others)).outcome
-        return with_it is not without
 
     def _draw(self, sample: Sample) -> None:
         """Keep each with equal probability (Vitter's reservoir, algorithm R)."""
