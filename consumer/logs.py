@@ -6,6 +6,7 @@ libraries say through ``logging`` comes out the same way. Nothing here sees a
 payload; a line carries positions, counts and causes.
 """
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -15,6 +16,8 @@ from typing import Any, Literal, TextIO, cast
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
+
+from consumer.masking import mask_text
 
 Format = Literal["auto", "json", "console"]
 
@@ -39,6 +42,7 @@ def configure(level: str, form: Format = "auto", stream: TextIO | None = None) -
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
+        _mask_exception,
     ]
     structlog.configure(
         processors=[*shared, _console(stream) if form == "console" else _render_json],
@@ -94,10 +98,25 @@ def _console(stream: TextIO) -> Processor:
     )
 
 
+def _mask_exception(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """An error of a library may quote what it was given."""
+    if isinstance(event.get("exception"), str):
+        event["exception"] = mask_text(event["exception"])
+    return event
+
+
 def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     # The time and the words come first for whoever reads the raw lines.
     head = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
-    return orjson.dumps({**head, **event}, default=repr).decode()
+    whole = {**head, **event}
+    try:
+        return orjson.dumps(whole, default=repr).decode()
+    except TypeError:
+        # Bytes that are no UTF-8, such as those of a header: a line less would hide the error.
+        text = json.dumps(whole, default=repr, ensure_ascii=False, skipkeys=True)
+        return text.encode("utf-8", "replace").decode()
 
 
 class _Forward(logging.Handler):

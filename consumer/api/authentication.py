@@ -150,7 +150,9 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
                     return b"".join(parts)
     except TimeoutError:
         detail = f"the body did not arrive in {limits.timeout_s:g} s"
-        raise Refused(Problem(Kind.SLOW_REQUEST, detail, headers=_NO_STORE)) from None
+        # Else the rest of the body would keep the connection for as long as it likes.
+        headers = {**_NO_STORE, "Connection": "close"}
+        raise Refused(Problem(Kind.SLOW_REQUEST, detail, headers=headers)) from None
 
 
 def _too_large(limits: Limits) -> Refused:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 
@@ -19,6 +20,8 @@ from consumer.masking import mask_text
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX = "urn:fraudstream:problem:"
+# What stands in a path unescaped (RFC 3986, pchar and the slash).
+_OF_PATHS: Final = "/:@!$&'()*+,;=~"
 
 
 class Kind(Enum):
@@ -93,19 +96,27 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self, instance: str | None = None) -> dict[str, object]:
-        """The members of the document; *instance* is the path that was asked for."""
+        """
+        The members of the document; *instance* is the path that was asked for, decoded.
+
+        Paths, names and headers are what the client says: what may be a card number is masked.
+        """
         members: dict[str, object] = {
             "type": self.kind.type,
             "title": self.kind.title,
             "status": self.kind.status.value,
         }
         if self.detail:
-            members["detail"] = self.detail
+            members["detail"] = _shown(self.detail)
         if instance is not None:
-            members["instance"] = mask_text(instance)
+            members["instance"] = quote(mask_text(instance), _OF_PATHS, errors="replace")
         if self.errors:
             members["errors"] = [
-                {"field": each.field, "found": each.found, "expected": each.expected}
+                {
+                    "field": _shown(each.field),
+                    "found": _shown(each.found),
+                    "expected": _shown(each.expected),
+                }
                 for each in self.errors
             ]
         return members
@@ -113,6 +124,11 @@ class Problem:
     def body(self, instance: str | None = None) -> bytes:
         """The document as JSON."""
         return orjson.dumps(self.fields(instance))
+
+
+def _shown(text: str) -> str:
+    """*text* without what may be a card number, nor bytes of a header that are no UTF-8."""
+    return mask_text(text).encode("utf-8", "replace").decode()
 
 
 class Refused(Exception):

@@ -97,12 +97,15 @@ def read_search(told: Mapping[str, str], guard: PanGuard, guarded: Collection[st
     Refused, naming the parameter.
     """
     stored, former = _stored(told, guard, guarded)
+    reason = _text(told, "reason")
+    if reason is not None and is_card_number(reason):
+        raise invalid("reason", "a card number", "the code of a reason")
     order = _one_of(told, "sort", Order, Order.TIME)
     query = Query(
         **stored,
         former_tokens=former,
         decision=_choice(told, "decision", Outcome),
-        reason=_text(told, "reason"),
+        reason=reason,
         label=_choice(told, "label", LabelValue),
         time_ms=_ordered("since", "until", _time_ms(told, "since"), _time_ms(told, "until")),
         amount=_range(told, "amount"),

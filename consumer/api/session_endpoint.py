@@ -22,6 +22,7 @@ from consumer.api.canonical_request import Request, gather_headers
 from consumer.api.problems import Kind, Problem, Refused, invalid
 from consumer.api.sessions import SESSION_SCOPES, Sessions
 from consumer.api.sigv4 import Forged
+from consumer.masking import holds_card_number
 
 PATH: Final = "/v1/session"
 TOKENS_PATH: Final = "/v1/session/tokens"
@@ -117,10 +118,14 @@ def _read_name(request: Request) -> str:
         raise Refused(Problem(Kind.WRONG_METHOD, "expected POST", headers={"Allow": "POST"}))
     _check_media_type(request)
     try:
-        return msgspec.json.decode(request.body, type=_Invitation).name
+        name = msgspec.json.decode(request.body, type=_Invitation).name
     except msgspec.DecodeError as error:
         expected = f'a body such as {{"name": "anna"}}, the name like {NAME_PATTERN}'
         raise invalid("name", "something else", expected) from error
+    if holds_card_number(name):
+        # It stands in logs and beside what that person labels.
+        raise invalid("name", "a card number", "whom the token is for")
+    return name
 
 
 def _check_media_type(request: Request) -> None:

@@ -110,3 +110,21 @@ def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
         get_logger("x").error("nor this")
         with suppress(OSError):
             full.close()
+
+
+def test_a_card_number_in_the_words_of_an_error_is_masked() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    try:
+        {}["4111111111111111"]
+    except KeyError:
+        get_logger("x").exception("failed")
+    assert "4111111111111111" not in stream.getvalue()
+    assert "KeyError: '[pan]'" in str(_lines(stream)[0]["exception"])
+
+
+def test_bytes_that_are_no_text_do_not_lose_the_line() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    get_logger("x").warning("odd", header=b"a\xff".decode("utf-8", "surrogateescape"))
+    assert _lines(stream)[0]["header"] == "a?"

@@ -56,6 +56,7 @@ def test_everything_may_be_asked_for_at_once() -> None:
         ("card", "x" * 257),
         ("card", CARD),
         ("reason", ""),
+        ("reason", CARD),
         ("decision", "perhaps"),
         ("label", ""),
         ("amount_min", "-1"),
