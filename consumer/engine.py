@@ -1,13 +1,12 @@
 """
 One chunk of transactions: observe features, invoke both endpoints, decide, store.
 
-The same engine serves the stream, replay and REST. It is cut in two so that a
-caller can overlap chunks: while one waits for its endpoints in ``settle``, the
-next may already have read its features in ``dispatch``, in stream order.
+The same engine serves the stream, replay and REST. It is cut in steps so that a caller
+can overlap chunks, in stream order: while Redis works on one (``start_observing``,
+``start_storing``) or its endpoints do, another is encoded or decided here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -23,10 +22,18 @@ from consumer.model import (
     Transaction,
     TransactionId,
 )
-from consumer.ports import DocumentStore, FeatureRehearsal, FeatureStore, Observe
+from consumer.ports import (
+    EagerDocumentStore,
+    EagerFeatureStore,
+    FeatureRehearsal,
+    Later,
+    Observe,
+    Pending,
+)
 from consumer.rules.facts import Case
 
 _Each = TypeVar("_Each")
+_Answer = TypeVar("_Answer")
 _JudgeCase = Callable[[Case], tuple[Decision, Ruled]]
 
 
@@ -65,8 +72,8 @@ class Judge(Protocol):
 class Timing(Protocol):
     """Where the time of a stage goes."""
 
-    def timed(self, stage: str) -> AbstractContextManager[None]:
-        """Measure the block as *stage*."""
+    def spent(self, stage: str, seconds: float) -> None:
+        """A chunk took *seconds* of this thread in *stage*."""
         ...
 
 
@@ -94,6 +101,14 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Observing:
+    """A chunk whose features are being applied."""
+
+    incoming: tuple[Incoming, ...]
+    observations: Pending[list[Observation]]
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """A chunk whose features are applied and whose scores are on their way."""
 
@@ -115,14 +130,19 @@ class Engine:
     Features, scores and rules to a stored decision.
 
     Two Redis round trips a chunk, and two more for each id that comes again within it.
+
+    Of the calls that start something, one of each kind may be under way, and nothing else
+    may be asked of that store before its result. A result may only be asked for once: after
+    Unavailable, what started it may be repeated, because applying an id again changes
+    nothing, and a stored decision is returned and never replaced.
     """
 
     def __init__(
         self,
         *,
-        features: FeatureStore,
+        features: EagerFeatureStore,
         scoring: Scoring,
-        documents: DocumentStore,
+        documents: EagerDocumentStore,
         judge: Judge,
         clock: Clock,
         timing: Timing,
@@ -138,20 +158,29 @@ class Engine:
         """
         Apply *chunk* to the feature state and send its vectors to both endpoints.
 
-        Raises Unavailable when Redis does; the call may be repeated, because
-        applying an id again changes nothing.
+        Raises Unavailable when Redis does; the call may be repeated.
         """
-        with self._timing.timed("observe"):
-            observations = [
-                observation
-                for part in _without_repeats(chunk, lambda incoming: incoming.transaction)
-                for observation in self._features.observe(
-                    [Observe(incoming.transaction, incoming.time_s) for incoming in part]
-                )
-            ]
+        return self.score(self.start_observing(chunk))
+
+    def start_observing(self, chunk: Sequence[Incoming]) -> Observing:
+        """Send *chunk* to the feature state. Raises Unavailable."""
+        parts = list(_without_repeats(chunk, lambda incoming: incoming.transaction))
+
+        def start(part: Sequence[Incoming]) -> Pending[list[Observation]]:
+            return self._features.start([Observe(each.transaction, each.time_s) for each in part])
+
+        return Observing(tuple(chunk), self._start("observe", start, parts))
+
+    def score(self, observing: Observing) -> Dispatched:
+        """
+        Wait for the features of *observing* and send its vectors to both endpoints.
+
+        The deadline of the scores counts from here. Raises Unavailable.
+        """
+        incoming, observations = observing.incoming, observing.observations.result()
         rows = [observation.values for observation in observations]
-        pending = self._scoring.start(rows, chunk[0].transaction.digest[:32])
-        return Dispatched(tuple(chunk), tuple(observations), pending)
+        pending = self._scoring.start(rows, incoming[0].transaction.digest[:32])
+        return Dispatched(incoming, tuple(observations), pending)
 
     def score_again(self, dispatched: Dispatched) -> Dispatched:
         """Send the vectors of *dispatched* once more, with a deadline of their own."""
@@ -165,8 +194,9 @@ class Engine:
 
     def assess(self, dispatched: Dispatched) -> list[Assessment]:
         """Wait for the scores, at the latest to the deadline, and decide each transaction."""
-        with self._timing.timed("score"):
-            scores = dispatched.scores.result()
+        started_s = self._clock.monotonic_s()
+        scores = dispatched.scores.result()
+        self._timing.spent("score", self._clock.monotonic_s() - started_s)
         self._judge.turn()
         return self._assess(dispatched, scores, self._judge.decide)
 
@@ -199,16 +229,44 @@ class Engine:
         """
         Write the documents of *assessments* and return the decisions that stand.
 
-        Raises Unavailable when Redis does; the call may be repeated, because a
-        stored decision is returned and never replaced.
+        Raises Unavailable when Redis does; the call may be repeated.
         """
-        with self._timing.timed("decide"):
-            stored = [
-                decision
-                for part in _without_repeats(assessments, lambda each: each.transaction)
-                for decision in self._documents.decide(part)
-            ]
-        return [Settled(*each) for each in zip(assessments, stored, strict=True)]
+        return self.start_storing(assessments).result()
+
+    def start_storing(self, assessments: Sequence[Assessment]) -> Pending[list[Settled]]:
+        """Send the documents of *assessments*; the result waits. Both raise Unavailable."""
+        parts = list(_without_repeats(assessments, lambda each: each.transaction))
+        stored = self._start("decide", self._documents.start, parts)
+        return Later(
+            lambda: [Settled(*each) for each in zip(assessments, stored.result(), strict=True)]
+        )
+
+    def _start(
+        self,
+        stage: str,
+        start: Callable[[Sequence[_Each]], Pending[list[_Answer]]],
+        parts: Sequence[Sequence[_Each]],
+    ) -> Pending[list[_Answer]]:
+        """
+        Start the first of *parts*; the result waits for it and does the others in turn.
+
+        Told as *stage* is what this took of our thread, not what it did in between.
+        """
+        started_s = self._clock.monotonic_s()
+        first = start(parts[0])
+        starting_s = self._clock.monotonic_s() - started_s
+
+        def finish() -> list[_Answer]:
+            since_s = self._clock.monotonic_s() - starting_s
+            try:
+                answers = list(first.result())
+                for part in parts[1:]:
+                    answers += start(part).result()
+            finally:
+                self._timing.spent(stage, self._clock.monotonic_s() - since_s)
+            return answers
+
+        return Later(finish)
 
 
 def _assessment(
@@ -239,7 +297,7 @@ def _without_repeats(
     chunk: Sequence[_Each], transaction_of: Callable[[_Each], Transaction]
 ) -> Iterator[Sequence[_Each]]:
     """
-    *chunk* in order, cut before each id that its part already holds.
+    *chunk* in order, cut before each id that its part already holds; at least one part.
 
     The first record of an id is the one that counts. In one pipeline a server that heals
     half-way may refuse it and take its repetition, or another transaction of that id.
@@ -253,5 +311,4 @@ def _without_repeats(
             start = index
             seen.clear()
         seen.add(name)
-    if chunk:
-        yield chunk[start:]
+    yield chunk[start:]

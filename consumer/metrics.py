@@ -9,9 +9,6 @@ transaction or a sequence number: each distinct value is a series for ever.
 """
 
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -233,15 +230,6 @@ class Metrics:
         self.rules_tripped = Counter(
             RULES_TRIPPED, "Changes of rules put into shadow", registry=registry
         )
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Observe how long the body takes as *stage*, also when it fails."""
-        started_s = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_seconds.labels(stage).observe(time.perf_counter() - started_s)
 
 
 class SupervisorMetrics:

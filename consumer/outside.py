@@ -51,12 +51,12 @@ from consumer.patience import Patience
 from consumer.ports import (
     DeadLetterStore,
     DecisionSink,
-    DocumentStore,
     Durability,
+    EagerDocumentStore,
+    EagerFeatureStore,
     Endpoint,
     FeatureLabels,
     FeatureRehearsal,
-    FeatureStore,
     KnownDecisions,
     Texts,
 )
@@ -96,9 +96,9 @@ class Outside:
     nothing unconfirmed that was answered.
     """
 
-    features: FeatureStore
+    features: EagerFeatureStore
     feature_labels: FeatureLabels
-    documents: DocumentStore
+    documents: EagerDocumentStore
     fraud: Endpoint
     anomaly: Endpoint
     dead_letters: DeadLetterStore

@@ -5,10 +5,10 @@ Every implementation, fakes included, passes the contract suite of its port in
 ``tests/contracts``. Each method states which errors of ``errors.py`` it raises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from consumer.model import (
     Assessment,
@@ -21,6 +21,28 @@ from consumer.model import (
     Transaction,
     TransactionId,
 )
+
+Found = TypeVar("Found")
+_Found_co = TypeVar("_Found_co", covariant=True)
+
+
+class Pending(Protocol[_Found_co]):
+    """What was asked for and is being worked elsewhere."""
+
+    def result(self) -> _Found_co:
+        """Wait for it; call this once. Raises what the call that started it says."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Later(Generic[Found]):
+    """Something whose rest is done when its result is wanted."""
+
+    finish: Callable[[], Found]
+
+    def result(self) -> Found:
+        """Do the rest."""
+        return self.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +72,18 @@ class FeatureStore(Protocol):
         One network round trip whatever the number of requests. Applying an id
         again changes nothing and reads what the first time would read now.
         Raises Unavailable; part of the requests may then have been applied.
+        """
+        ...
+
+
+class EagerFeatureStore(FeatureStore, Protocol):
+    """One that can be left to its work."""
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        """
+        Begin to ``observe`` *requests*; the result waits for their vectors.
+
+        Nothing else may be asked of this store before. Raises as ``observe`` does, here or there.
         """
         ...
 
@@ -114,6 +148,18 @@ class DocumentStore(Protocol):
         The newest ``label_time`` stands, and of equal ones the greater id. The
         outcome is applied, repeated or superseded, or unmatched where there is no
         document. Raises Unavailable.
+        """
+        ...
+
+
+class EagerDocumentStore(DocumentStore, Protocol):
+    """One that can be left to its work."""
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        """
+        Begin to ``decide`` *assessments*; the result waits for what stands.
+
+        Nothing else may be asked of this store before. Raises as ``decide`` does, here or there.
         """
         ...
 

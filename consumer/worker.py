@@ -1,9 +1,10 @@
 """
 The loop of one shard: sort → dispatch → settle → publish → checkpoint.
 
-Synchronous on purpose: the KCL waits on our answer anyway. One chunk waits for
-its endpoints while the next reads its features; Firehose acknowledgements may
-stay outstanding after a delivery returns, and are checkpointed in a later one.
+Synchronous on purpose: the KCL waits on our answer anyway. While Redis applies one chunk
+the one before it is decided, and while Redis stores that, the vectors of the other go to
+the endpoints. Firehose acknowledgements may stay outstanding after a delivery returns, and
+are checkpointed in a later one.
 """
 
 from collections import deque
@@ -14,13 +15,13 @@ from itertools import groupby
 from typing import Protocol
 
 from consumer.clock import Clock
-from consumer.engine import Dispatched, Engine, Settled
+from consumer.engine import Dispatched, Engine, Observing, Settled
 from consumer.errors import Rejected, Replaced, Unavailable
 from consumer.intake import Batch, FloodLimit, Intake, crashed, cut, dead_letter
 from consumer.labels import Labels
-from consumer.model import DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
+from consumer.model import Assessment, DeadLetter, LabelOutcome, Position, Record, ShardId, Stored
 from consumer.patience import Patience
-from consumer.ports import DeadLetterStore, DecisionSink, Durability
+from consumer.ports import DeadLetterStore, DecisionSink, Durability, Pending
 from consumer.progress import Progress, Ticket, checkpoint_is_due
 from consumer.settings import Worker as WorkerSettings
 from consumer.stages import Stage
@@ -111,6 +112,14 @@ class _Publishing:
     started_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """A chunk that is decided and whose documents are on their way to Redis."""
+
+    assessments: list[Assessment]
+    settled: Pending[list[Settled]]
+
+
 class Worker:
     """
     Works one shard for as long as this process holds its lease.
@@ -173,17 +182,19 @@ class Worker:
         return [(alone, list(run)) for alone, run in runs]
 
     def _work(self, records: Sequence[Record], received_ms: int) -> None:
-        """Work *records* in chunks, of which one waits for its scores while the next is begun."""
+        """Work *records* in chunks, of which one is decided while Redis applies the next."""
         waiting: tuple[Batch, Dispatched | None] | None = None
         for chunk in cut(records, self._settings.chunk_size):
             self._begin((chunk if waiting is None else waiting[0].records)[0], chunk[-1])
             batch = self._sort(chunk, received_ms)
-            dispatched = self._dispatch(batch)
+            observing = self._observe(batch)
+            storing = None if waiting is None else self._decide(waiting[1])
+            dispatched = self._dispatch(batch, observing)
             if waiting is not None:
-                self._settle(*waiting)
+                self._settle(waiting[0], storing)
             waiting = (batch, dispatched)
         if waiting is not None:
-            self._settle(*waiting)
+            self._settle(waiting[0], self._decide(waiting[1]))
 
     def _work_alone(
         self, records: Sequence[Record], received_ms: int, checkpoint: Checkpoint
@@ -198,7 +209,8 @@ class Worker:
         for record in records:
             self._begin(record, record)
             batch = self._condemn(record) or self._sort([record], received_ms)
-            self._settle(batch, self._dispatch(batch))
+            dispatched = self._dispatch(batch, self._observe(batch))
+            self._settle(batch, self._decide(dispatched))
             self._finish_publishing()
             self._checkpoint_when_due(checkpoint)
 
@@ -247,22 +259,60 @@ class Worker:
         self._parts.telemetry.sorted(batch)
         return batch
 
-    def _dispatch(self, batch: Batch) -> Dispatched | None:
+    def _observe(self, batch: Batch) -> Observing | None:
+        """Send a chunk to the feature state."""
+        parts = self._parts
         if not batch.incoming:
             return None
-        self._parts.telemetry.stage(Stage.OBSERVE)
-        return self._parts.patience.call(lambda: self._parts.engine.dispatch(batch.incoming))
+        parts.telemetry.stage(Stage.OBSERVE)
+        return parts.patience.call(lambda: parts.engine.start_observing(batch.incoming))
 
-    def _settle(self, batch: Batch, dispatched: Dispatched | None) -> None:
-        """Decide and store a chunk, then start sending it to Firehose."""
+    def _dispatch(self, batch: Batch, observing: Observing | None) -> Dispatched | None:
+        """Take what the feature state says and send it to both endpoints."""
+        engine, latest = self._parts.engine, observing
+        if latest is None:
+            return None
+
+        def attempt() -> Dispatched:
+            nonlocal latest
+            under_way, latest = latest or engine.start_observing(batch.incoming), None
+            return engine.score(under_way)
+
+        self._parts.telemetry.stage(Stage.OBSERVE)
+        return self._parts.patience.call(attempt)
+
+    def _decide(self, dispatched: Dispatched | None) -> _Storing | None:
+        """Decide a chunk and send its documents."""
+        if dispatched is None:
+            return None
         parts = self._parts
-        settled: list[Settled] = []
-        if dispatched is not None:
-            parts.telemetry.stage(Stage.SCORE)
-            assessments = parts.engine.assess(dispatched)
-            parts.telemetry.stage(Stage.DECIDE)
-            settled = parts.patience.call(lambda: parts.engine.store(assessments))
-            parts.telemetry.settled(settled)
+        parts.telemetry.stage(Stage.SCORE)
+        assessments = parts.engine.assess(dispatched)
+        parts.telemetry.stage(Stage.DECIDE)
+        settled = parts.patience.call(lambda: parts.engine.start_storing(assessments))
+        return _Storing(assessments, settled)
+
+    def _store(self, storing: _Storing | None) -> list[Settled]:
+        """Take what stands of a chunk."""
+        engine, parts = self._parts.engine, self._parts
+        if storing is None:
+            return []
+        latest: Pending[list[Settled]] | None = storing.settled
+
+        def attempt() -> list[Settled]:
+            nonlocal latest
+            under_way, latest = latest or engine.start_storing(storing.assessments), None
+            return under_way.result()
+
+        parts.telemetry.stage(Stage.DECIDE)
+        settled = parts.patience.call(attempt)
+        parts.telemetry.settled(settled)
+        return settled
+
+    def _settle(self, batch: Batch, storing: _Storing | None) -> None:
+        """Finish a chunk that is decided, and start sending it to Firehose."""
+        parts = self._parts
+        settled = self._store(storing)
         self._label(batch, settled)
         letters = batch.letters + _conflicts(batch, settled)
         if letters:

@@ -20,10 +20,12 @@ from consumer.features.warmth import (
 )
 from consumer.model import Kind, LabelEffect, Observation
 from consumer.ports import (
+    EagerFeatureStore,
     FeatureLabels,
     FeatureRehearsal,
-    FeatureStore,
+    Later,
     Observe,
+    Pending,
     Step,
     WarmthStore,
 )
@@ -33,7 +35,7 @@ STEP_S = 300
 _TRIES = 10
 
 
-class CountedStore(FeatureStore, FeatureLabels, FeatureRehearsal, Protocol):
+class CountedStore(EagerFeatureStore, FeatureLabels, FeatureRehearsal, Protocol):
     """All sides of a feature store, also in one order."""
 
     def work(self, steps: Sequence[Step]) -> list[Observation]:
@@ -64,7 +66,7 @@ def reached_s(record: Record | None) -> float:
 
 class WarmingFeatures:
     """
-    A FeatureStore and FeatureLabels that names the warming features of each observation.
+    An EagerFeatureStore and FeatureLabels that names the warming features of each observation.
 
     Whether a feature is full is a matter of the transaction's time and of what *warmth*
     remembers, so a redelivery is told the same. *upgrading* says whether *store* still
@@ -117,8 +119,13 @@ class WarmingFeatures:
 
         Raises as the store does, and Unavailable before it is asked.
         """
+        return self.start(requests).result()
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        """Begin to observe *requests*; see the port. Raises as ``observe``."""
         self._note(requests)
-        return self._name_warming(requests, self._store.observe(requests))
+        sent = self._store.start(requests)
+        return Later(lambda: self._name_warming(requests, sent.result()))
 
     def label(self, effects: Sequence[LabelEffect]) -> None:
         """Count labels; see the port."""

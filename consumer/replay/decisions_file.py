@@ -36,6 +36,7 @@ from consumer.model import (
     Stored,
     StoredDecision,
 )
+from consumer.ports import Later, Pending
 from consumer.replay.engine_target import is_repetition
 from consumer.replay.parts import Parts
 from consumer.replay.repeats import CONTENT_DIGITS, Repeats
@@ -66,7 +67,7 @@ _LATENCY = pa.schema([("first", pa.int64()), ("rows", pa.int32()), ("latency_ms"
 
 class UnkeptDocuments:
     """
-    A DocumentStore that keeps nothing: each assessment stands as its document.
+    An EagerDocumentStore that keeps nothing: each assessment stands as its document.
 
     Only a purchase that every entity had counted is known to exist. What one was decided and
     received at is the transaction's arrival, whenever that is replayed.
@@ -74,6 +75,10 @@ class UnkeptDocuments:
 
     def __init__(self, form: DocumentFormat) -> None:
         self._form = form
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        """Do as ``decide`` when asked for the result."""
+        return Later(lambda: self.decide(assessments))
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
         """Return the document of each assessment as new, unless entity state knows it."""

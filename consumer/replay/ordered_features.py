@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from consumer.features.warming import CountedStore
 from consumer.model import LabelEffect, Observation
-from consumer.ports import Observe, Step
+from consumer.ports import Later, Observe, Pending, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class _Waiting:
 
 class OrderedFeatures:
     """
-    A FeatureStore over *store* that works what was told with ``begin`` in its place.
+    An EagerFeatureStore over *store* that works what was told with ``begin`` in its place.
 
     A chunk may be observed in several parts, and again after an outage: an effect is told
     once more with each part that it belongs to, which changes nothing.
@@ -40,6 +40,10 @@ class OrderedFeatures:
         """Say which *effects* the next chunk has, each with the transactions before it."""
         self._waiting = deque(_Waiting(*each) for each in effects)
         self._seen = 0
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        """Observe *requests* when asked for the result; see the port."""
+        return Later(lambda: self.observe(requests))
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         """Observe *requests* and work the effects before and between them, in one round trip."""

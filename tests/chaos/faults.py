@@ -19,6 +19,8 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from consumer.errors import Unavailable
+from consumer.ports import Later, Pending
+from tests.fakes.eager import refused
 
 T = TypeVar("T")
 _PLAN, _FIRED, _CALLS = "plan.json", "fired.jsonl", "calls.jsonl"
@@ -180,6 +182,30 @@ class Injector:
             half()
         self._fire(fault)
         return whole()
+
+    def around_pending(
+        self, port: Port, start: Callable[[], Pending[T]], half: Callable[[], object]
+    ) -> Pending[T]:
+        """As ``around``, for a call that is only sent by *start*; after it is after its answer."""
+        fault = self._due(port)
+        if fault is None:
+            return start()
+        if fault.when is When.AFTER:
+            sent = start()
+
+            def finish() -> T:
+                answer = sent.result()
+                self._fire(fault)
+                return answer
+
+            return Later(finish)
+        if fault.when is When.MIDDLE:
+            half()
+        try:
+            self._fire(fault)
+        except Unavailable as error:
+            return refused(error)
+        return start()
 
     def _due(self, port: Port) -> Fault | None:
         with self._lock:

@@ -49,12 +49,13 @@ from consumer.outside import Outside, Surroundings, open_outside  # noqa: E402
 from consumer.ports import (  # noqa: E402
     DeadLetterStore,
     DecisionSink,
-    DocumentStore,
     Durability,
+    EagerDocumentStore,
+    EagerFeatureStore,
     Endpoint,
     FeatureLabels,
-    FeatureStore,
     Observe,
+    Pending,
 )
 from consumer.settings import SHIPPED, Settings  # noqa: E402
 from tests.chaos.faults import CLOCK, Injector, Port  # noqa: E402
@@ -73,13 +74,16 @@ class SteppedClock(SystemClock):
 
 @dataclass(frozen=True, slots=True)
 class FaultyFeatures:
-    inner: FeatureStore
+    inner: EagerFeatureStore
     injector: Injector
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
-        return self.injector.around(
+        return self.start(requests).result()
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        return self.injector.around_pending(
             Port.OBSERVE,
-            lambda: self.inner.observe(requests),
+            lambda: self.inner.start(requests),
             lambda: self.inner.observe(_half(requests)),
         )
 
@@ -99,13 +103,16 @@ class FaultyFeatureLabels:
 
 @dataclass(frozen=True, slots=True)
 class FaultyDocuments:
-    inner: DocumentStore
+    inner: EagerDocumentStore
     injector: Injector
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
-        return self.injector.around(
+        return self.start(assessments).result()
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        return self.injector.around_pending(
             Port.DECIDE,
-            lambda: self.inner.decide(assessments),
+            lambda: self.inner.start(assessments),
             lambda: self.inner.decide(_half(assessments)),
         )
 

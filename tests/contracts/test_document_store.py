@@ -32,7 +32,7 @@ from consumer.model import (
     Stored,
     TransactionId,
 )
-from consumer.ports import DocumentStore, KnownDecisions
+from consumer.ports import EagerDocumentStore, KnownDecisions
 from tests.builders import NOON, a_label, a_transaction, an_assessment, an_origin
 from tests.fakes.documents import FakeDocuments
 from tests.redis_cluster import RedisCluster
@@ -55,7 +55,7 @@ LABELS = st.builds(
 Data = st.DataObject
 
 
-class Sides(DocumentStore, KnownDecisions, Protocol):
+class Sides(EagerDocumentStore, KnownDecisions, Protocol):
     """The sides of a store that are tried here."""
 
 
@@ -163,6 +163,15 @@ def test_a_new_transaction_is_stored_with_all_it_was_decided_on(store: Store) ->
     assert document["features"] == {"amount": 12.5, "card_count_1h": 1.0}
     assert document["scores"] == {"fraud": 0.01, "anomaly": 0.7}
     assert document["decision"] == {"outcome": "approve", "reasons": []}
+
+
+def test_what_is_started_stands_when_its_result_is_asked_for(store: Store) -> None:
+    (stored,) = store.port.start([an_assessment(1)]).result()
+    assert stored.stored is Stored.CREATED
+    changed = replace(an_assessment(1), decision=Decision(Outcome.DECLINE, ("fraud_score_high",)))
+    (stored,) = store.port.start([changed]).result()
+    assert stored.stored is Stored.REDELIVERED
+    assert orjson.loads(stored.document)["decision"]["outcome"] == "approve"
 
 
 def test_documents_are_found_by_their_ids(store: Store) -> None:

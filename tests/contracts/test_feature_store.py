@@ -12,11 +12,12 @@ from consumer.errors import Unavailable
 from consumer.features.specification import parse_plan
 from consumer.local.redis_server import RedisServer
 from consumer.model import Applied, TransactionId
-from consumer.ports import FeatureRehearsal, FeatureStore, Observe
+from consumer.ports import EagerFeatureStore, FeatureRehearsal, Observe
 from tests.builders import NOON, a_transaction
 from tests.fakes.entities import FakeEntities
 from tests.fakes.features import FakeFeatures
 from tests.redis_cluster import RedisCluster
+from tests.replaying import eventually
 
 PLAN = parse_plan(
     """
@@ -30,7 +31,7 @@ features:
 )
 
 
-class Sides(FeatureStore, FeatureRehearsal, Protocol):
+class Sides(EagerFeatureStore, FeatureRehearsal, Protocol):
     """The sides of a store that are tried here."""
 
 
@@ -110,6 +111,34 @@ def test_an_id_counts_once_within_a_call_and_over_calls(store: Store) -> None:
 
 def test_nothing_asked_is_nothing_answered(store: Store) -> None:
     assert store.port.observe([]) == []
+
+
+def test_what_is_started_is_told_when_it_is_asked_for(store: Store) -> None:
+    first = store.port.start([a_request(1), a_request(2)])
+    assert [each.values for each in first.result()] == [(12.5, 1), (12.5, 2)]
+    again = store.port.start([a_request(2), a_request(3)])
+    assert [each.applied for each in again.result()] == [(Applied.REPEATED,), (Applied.APPLIED,)]
+
+
+def test_what_is_started_is_unavailable_here_or_there(store: Store) -> None:
+    store.fail()
+    with pytest.raises(Unavailable):
+        store.port.start([a_request(1)]).result()
+
+
+def test_the_servers_work_on_what_is_started_before_anybody_asks() -> None:
+    with RedisCluster(modules=False) as cluster:
+        client = connect(cluster.url, connect_timeout_s=2, timeout_s=2)
+        requests = [a_request(number, card=f"card_{number}") for number in range(1, 31)]
+        store = RedisFeatureStore(client, PLAN, id_horizon_s=90_000)
+        started = store.start(requests)
+        eventually(lambda: _count_entities(cluster) == len(requests), "every entity has state")
+        assert [each.values for each in started.result()] == [(12.5, 1)] * len(requests)
+        client.close()
+
+
+def _count_entities(cluster: RedisCluster) -> int:
+    return sum(len(client.keys("f:*")) for client in cluster.clients)
 
 
 def test_a_store_that_does_not_answer_is_unavailable(store: Store) -> None:

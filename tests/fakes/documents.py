@@ -17,6 +17,8 @@ from consumer.model import (
     StoredDecision,
     TransactionId,
 )
+from consumer.ports import Pending
+from tests.fakes.eager import at_once
 
 
 class FakeDocuments:
@@ -31,6 +33,9 @@ class FakeDocuments:
 
     def fail(self, times: int) -> None:
         self.failures = times
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        return at_once(lambda: self.decide(assessments))
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
         self._answer()

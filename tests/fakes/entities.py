@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from consumer.errors import Unavailable
 from consumer.model import Applied, Kind, LabelEffect, Observation
-from consumer.ports import Observe, Step
+from consumer.ports import Observe, Pending, Step
+from tests.fakes.eager import at_once
 
 Before = Callable[[str, Observe | LabelEffect], None]
 
@@ -52,6 +53,9 @@ class FakeEntities:
 
     def fail(self, times: int) -> None:
         self._failures = times
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        return at_once(lambda: self.observe(requests))
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         if self._failures:

@@ -5,7 +5,8 @@ from copy import deepcopy
 
 from consumer.errors import Unavailable
 from consumer.model import Applied, Observation
-from consumer.ports import Observe
+from consumer.ports import Observe, Pending
+from tests.fakes.eager import at_once
 
 
 class FakeFeatures:
@@ -20,6 +21,9 @@ class FakeFeatures:
 
     def fail(self, times: int) -> None:
         self.failures = times
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        return at_once(lambda: self.observe(requests))
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         if self.failures:

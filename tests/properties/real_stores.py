@@ -10,7 +10,8 @@ from consumer.adapters.redis.features import RedisFeatureStore
 from consumer.document import DocumentFormat
 from consumer.features.specification import parse_plan
 from consumer.model import LabelEffect, Observation
-from consumer.ports import Observe
+from consumer.ports import Observe, Pending
+from tests.fakes.eager import at_once
 from tests.fakes.entities import Counters
 from tests.properties.shard_world import FIELDS, HORIZON_S, World
 
@@ -43,6 +44,9 @@ class RedisEntities:
         self._store = RedisFeatureStore(client, PLAN, id_horizon_s=HORIZON_S)
         self._world = world
         self.names = PLAN.names
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        return at_once(lambda: self.observe(requests))
 
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         for request in requests:

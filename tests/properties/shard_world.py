@@ -1,7 +1,6 @@
 """Everything around the workers of a shard: the KCL, the stores and Firehose."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -132,8 +131,7 @@ class Witness:
     def __init__(self) -> None:
         self.settled_now: list[Settled] = []
 
-    def timed(self, stage: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    def spent(self, stage: str, seconds: float) -> None: ...
 
     def started(self, shard_id: ShardId) -> None: ...
     def stage(self, name: str) -> None: ...

@@ -15,7 +15,15 @@ from consumer.model import (
     Observation,
     StoredDecision,
 )
-from consumer.ports import DeadLetterStore, DocumentStore, FeatureLabels, FeatureStore, Observe
+from consumer.ports import (
+    DeadLetterStore,
+    DocumentStore,
+    FeatureLabels,
+    FeatureStore,
+    Observe,
+    Pending,
+)
+from tests.fakes.eager import at_once
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +80,9 @@ class UnreliableFeatures:
     def __init__(self, fuse: Fuse, features: FeatureStore, labels: FeatureLabels) -> None:
         self._fuse, self._features, self._labels = fuse, features, labels
 
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        return at_once(lambda: self.observe(requests))
+
     def observe(self, requests: Sequence[Observe]) -> list[Observation]:
         return self._fuse.each("redis", requests, lambda request: self._features.observe([request]))
 
@@ -87,6 +98,9 @@ class UnreliableDocuments:
 
     def __init__(self, fuse: Fuse, documents: DocumentStore) -> None:
         self._fuse, self._documents = fuse, documents
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        return at_once(lambda: self.decide(assessments))
 
     def decide(self, assessments: Sequence[Assessment]) -> list[StoredDecision]:
         return self._fuse.each("redis", assessments, lambda each: self._documents.decide([each]))

@@ -15,6 +15,8 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
+from consumer.ports import Later, Pending
+
 Words = tuple[str | bytes | int, ...]
 
 # A slot that moved again while its command was under way; more is a cluster in disorder.
@@ -93,18 +95,16 @@ class Servers:
         One round trip, whatever the number of primaries. A lost reply is an error in its
         place and is not asked for again.
         """
-        replies: list[Any] = [None] * len(calls)
-        waiting: dict[int, redis.Redis | None] = dict.fromkeys(range(len(calls)))
-        for _ in range(1 + _REDIRECTIONS):
-            self._call(calls, waiting, replies)
-            waiting = {
-                index: self._follow(reply)
-                for index in waiting
-                if isinstance(reply := replies[index], AskError)
-            }
-            if not waiting:
-                break
-        return replies
+        return self.start(calls).result()
+
+    def start(self, calls: Sequence[Call]) -> Pending[list[Any]]:
+        """
+        Send *calls* as ``call`` does; the result waits for the replies, and is to be asked for.
+
+        The servers work meanwhile, each on a connection that nobody else gets.
+        """
+        sent = self._write(calls, dict.fromkeys(range(len(calls))))
+        return Later(lambda: self._finish(calls, sent))
 
     def command(self, key: str, *words: str | bytes | int) -> Any:
         """Send one command to the primary of *key* and return its reply."""
@@ -119,7 +119,7 @@ class Servers:
 
     def on_each(self, batches: Mapping[redis.Redis, Sequence[Words]]) -> list[list[Any]]:
         """Send each client its commands, all before reading; raise the first error of any."""
-        answers = _exchange(batches)
+        answers = _read_all(_write_all(batches))
         for reply in (reply for replies in answers for reply in replies):
             if isinstance(reply, Exception):
                 self._stale = True
@@ -135,14 +135,26 @@ class Servers:
         for client in self._clients.values():
             client.close()
 
-    def _call(
-        self,
-        calls: Sequence[Call],
-        waiting: Mapping[int, redis.Redis | None],
-        replies: list[Any],
-    ) -> None:
+    def _finish(self, calls: Sequence[Call], sent: "_Sent") -> list[Any]:
+        """Read the replies to *calls*, following what is refused as MOVED or ASK."""
+        replies: list[Any] = [None] * len(calls)
+        for _ in range(_REDIRECTIONS):
+            self._read(sent, replies)
+            waiting = {
+                place: self._follow(reply)
+                for places in sent.places
+                for place in places
+                if place is not None and isinstance(reply := replies[place], AskError)
+            }
+            if not waiting:
+                return replies
+            sent = self._write(calls, waiting)
+        self._read(sent, replies)
+        return replies
+
+    def _write(self, calls: Sequence[Call], waiting: Mapping[int, redis.Redis | None]) -> "_Sent":
         """
-        Send those of *calls* whose places are *waiting*; put what comes into *replies*.
+        Send those of *calls* whose places are *waiting*.
 
         The value of a place is the node that an ASK named, which answers for a slot that
         it does not own yet when ASKING stands right before.
@@ -151,13 +163,17 @@ class Servers:
         for index, named in waiting.items():
             own = places.setdefault(named or self.owner(calls[index].key), [])
             own += [index] if named is None else [None, index]
-        answers = _exchange(
+        written = _write_all(
             {
                 client: [_ASKING if index is None else calls[index].words for index in own]
                 for client, own in places.items()
             }
         )
-        for own, answer in zip(places.values(), answers, strict=True):
+        return _Sent(tuple(places.values()), written)
+
+    def _read(self, sent: "_Sent", replies: list[Any]) -> None:
+        """Put each reply to what was *sent* into its place among *replies*."""
+        for own, answer in zip(sent.places, _read_all(sent.written), strict=True):
             asking: Any = None
             for place, reply in zip(own, answer, strict=True):
                 if isinstance(reply, _MISLED):
@@ -244,14 +260,36 @@ _ASKING: Words = ("ASKING",)
 _MISLED = (redis.ConnectionError, redis.TimeoutError, MovedError, redis.ReadOnlyError)
 
 
-def _exchange(batches: Mapping[redis.Redis, Sequence[Words]]) -> list[list[Any]]:
+class _Written(NamedTuple):
+    """A batch of *number* commands on its way, by a connection of redis-py or to an error."""
+
+    client: redis.Redis
+    number: int
+    by: Any
+
+
+class _Sent(NamedTuple):
+    """What each server was sent: the places of the calls, None for an ASKING before one."""
+
+    places: tuple[list[int | None], ...]
+    written: list[_Written]
+
+
+def _write_all(batches: Mapping[redis.Redis, Sequence[Words]]) -> list[_Written]:
+    """Write every batch to its server; the replies of each are to be read."""
+    return [
+        _Written(client, len(commands), _write(client, commands))
+        for client, commands in batches.items()
+    ]
+
+
+def _read_all(written: Sequence[_Written]) -> list[list[Any]]:
     """
-    Write every batch to its server, then read the replies of each; errors take their place.
+    Read the replies to each batch; errors take their place.
 
     A connection that may still get replies is closed, so that nobody reads them as his.
     """
-    sent = [(client, commands, _write(client, commands)) for client, commands in batches.items()]
-    return [_read(client, len(commands), written) for client, commands, written in sent]
+    return [_read(*batch) for batch in written]
 
 
 def pack(commands: Iterable[Words]) -> bytes:

@@ -38,6 +38,7 @@ from consumer.model import (
     StoredDecision,
     TransactionId,
 )
+from consumer.ports import Later, Pending
 
 __all__ = ["ALERTS", "INDEX", "PREFIX", "RedisDocuments"]
 
@@ -156,8 +157,20 @@ class RedisDocuments:
         One round trip, in a cluster two. Sending an assessment again returns the stored
         decision. Raises Unavailable.
         """
+        return self.start(assessments).result()
+
+    def start(self, assessments: Sequence[Assessment]) -> Pending[list[StoredDecision]]:
+        """Send *assessments*; the result waits for what stands. Raises as ``decide``."""
         documents = [build_document(assessment, self._form) for assessment in assessments]
-        replies = self._call(self._decide_calls(assessments, documents))
+        sent = self._start(self._decide_calls(assessments, documents))
+        return Later(lambda: self._finish(assessments, documents, sent.result()))
+
+    def _finish(
+        self,
+        assessments: Sequence[Assessment],
+        documents: Sequence[bytes],
+        replies: Sequence[Any],
+    ) -> list[StoredDecision]:
         decisions = [
             StoredDecision(Stored.CREATED, document)
             if reply is None
@@ -231,15 +244,24 @@ class RedisDocuments:
             _checked(self._servers.call([Call(ALERTS, (*words, alert)) for alert in alerts]))
 
     def _call(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the reply of each call; raise the first error among them."""
+        return self._start(calls).result()
+
+    def _start(self, calls: Sequence[Call]) -> Pending[list[Any]]:
+        with translated():
+            sent = self._servers.start(calls)
+        return Later(lambda: self._receive(calls, sent))
+
+    def _receive(self, calls: Sequence[Call], sent: Pending[list[Any]]) -> list[Any]:
         """
-        Return the reply of each call; raise the first error among them.
+        Wait for the replies to *calls*; raise the first error among them.
 
         A server loses its functions by a restart without persistence or a failover, and
         one that joined a cluster has neither these nor the index. A call that found none
         did nothing, so it is sent once more.
         """
         with translated():
-            replies = self._servers.call(calls)
+            replies = sent.result()
             lost = [index for index, reply in enumerate(replies) if _is_lost(reply)]
             if lost:
                 self._load()

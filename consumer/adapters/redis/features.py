@@ -18,7 +18,7 @@ from consumer.features.layout import Standings
 from consumer.features.library import HOT_AFTER, Handler, Library, build_library
 from consumer.features.plan import Plan
 from consumer.model import Applied, Kind, LabelEffect, Observation
-from consumer.ports import Observe, Step
+from consumer.ports import Later, Observe, Pending, Step
 
 _STATUS = (Applied.READ, Applied.APPLIED, Applied.REPEATED, Applied.LATE)
 _SCANS, _SCANNED = 20, 500
@@ -110,9 +110,13 @@ class RedisFeatureStore:
         ``read``. Raises Unavailable, Misconfigured for state of an unknown layout, and
         ValueError for an amount outside 0 … 2⁴⁰-1 minor units, which decoding refuses.
         """
+        return self.start(requests).result()
+
+    def start(self, requests: Sequence[Observe]) -> Pending[list[Observation]]:
+        """Send *requests*; the result waits for their vectors. Raises as ``observe``."""
         if not self._registry.attending:
             self._attend()
-        return self._observe(requests, rehearses=False)
+        return self._start(requests, rehearses=False)
 
     def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
         """
@@ -120,19 +124,24 @@ class RedisFeatureStore:
 
         Raises as ``observe`` does.
         """
-        return self._observe(requests, rehearses=True)
+        return self._start(requests, rehearses=True).result()
 
-    def _observe(self, requests: Sequence[Observe], *, rehearses: bool) -> list[Observation]:
+    def _start(self, requests: Sequence[Observe], *, rehearses: bool) -> Pending[list[Observation]]:
         handlers = self._library.handlers
         keys = [getattr(r.transaction, each.key) or None for r in requests for each in handlers]
-        calls = self._calls(requests, keys, rehearses=rehearses)
         with translated():
-            answers = iter(self._send(calls))
+            sent = self._start_sending(self._calls(requests, keys, rehearses=rehearses))
         width = len(handlers)
-        return [
-            self._observation(request, keys[width * index : width * (index + 1)], answers)
-            for index, request in enumerate(requests)
-        ]
+
+        def finish() -> list[Observation]:
+            with translated():
+                answers = iter(sent.result())
+            return [
+                self._observation(request, keys[width * index : width * (index + 1)], answers)
+                for index, request in enumerate(requests)
+            ]
+
+        return Later(finish)
 
     def _observation(
         self, request: Observe, keys: Sequence[str | None], answers: Iterator[bytes]
@@ -297,22 +306,27 @@ class RedisFeatureStore:
         failover. A call that found none did nothing, and each is idempotent anyway.
         The word that this worker is alive travels with them when it is time for it.
         """
+        return self._start_sending(calls).result()
+
+    def _start_sending(self, calls: Sequence[Call]) -> Pending[list[Any]]:
         beat = self._registry.beat()
-        answers = self._round_trip(calls, beat)
+        sent = self._servers.start(calls if beat is None else [*calls, beat])
+        return Later(lambda: self._finish_sending(calls, beat, sent.result()))
+
+    def _finish_sending(
+        self, calls: Sequence[Call], beat: Call | None, answers: list[Any]
+    ) -> list[Any]:
         alive = None if beat is None else answers.pop()
         lost = [index for index, answer in enumerate(answers) if _is_lost(answer)]
         if lost:
             self._load()
-            again = self._round_trip([calls[index] for index in lost])
+            again = self._servers.call([calls[index] for index in lost])
             for index, answer in zip(lost, again, strict=True):
                 answers[index] = answer
         checked = [_checked(answer) for answer in answers]
         if beat is not None and not self._registry.heard(alive):
             self._attend()
         return checked
-
-    def _round_trip(self, calls: Sequence[Call], beat: Call | None = None) -> list[Any]:
-        return self._servers.call([*calls, beat] if beat is not None else calls)
 
     def _look(self) -> None:
         """Learn what a store that only reads needs to know."""
