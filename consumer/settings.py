@@ -611,7 +611,11 @@ class Api(Section):
     )
     timeout_ms: Milliseconds = Field(
         2_000,
-        description="Longest time for a body to arrive (408), and for an answer to be there (504)",
+        description="Longest time for the headers to arrive, and then the body (408), and for an "
+        "answer to be there (504)",
+    )
+    connection_limit: Annotated[int, Field(ge=1)] = Field(
+        4_000, description="Connections of clients at most; one more is answered with 503"
     )
     redis_timeout_ms: Milliseconds = Field(
         500,

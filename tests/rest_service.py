@@ -3,6 +3,7 @@
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -66,6 +67,14 @@ class Answer:
         return found
 
 
+def parse_answer(received: bytes) -> Answer:
+    """The first answer of what was *received* over a connection."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(first.split(" ")[1]), headers, body)
+
+
 @dataclass
 class Service:
     """A running service."""
@@ -110,6 +119,18 @@ class Service:
         except (http.client.HTTPException, OSError):
             line.close()
             raise
+
+    def exchange(self, *parts: bytes) -> bytes:
+        """Send *parts* as they are, and read until the service closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), WAIT_S) as line:
+            for part in parts:
+                line.sendall(part)
+            received = b""
+            # What is refused is not read to its end, and then the line is reset behind the answer.
+            with suppress(ConnectionResetError):
+                while part := line.recv(65_536):
+                    received += part
+            return received
 
     def predict(self, event: Mapping[str, object], query: str = "") -> Answer:
         return self.post(f"/v1/predictions{query}", dict(event))

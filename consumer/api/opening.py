@@ -63,7 +63,11 @@ _WAIT_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The service: ``predictor`` and ``publisher`` have to be started, and closed in this order."""
+    """
+    The service: ``predictor`` and ``publisher`` have to be started, and closed in this order.
+
+    ``refused`` hears of the status of what was answered before it was a request.
+    """
 
     app: ASGIApp
     predictor: Predictor
@@ -71,6 +75,7 @@ class Opened:
     readiness: Readiness
     access: Access
     feed: Feed
+    refused: Callable[[int], None]
 
 
 def open_service(
@@ -114,7 +119,7 @@ def open_service(
     feed = _open_feed(settings, reading, registry, stack)
     app = build_app(build_operations(desks, settings, feed.operations), access, feed, settings)
     front = Front(app, metrics, lambda: admission.in_flight)
-    return Opened(front, predictor, publisher, readiness, access, feed)
+    return Opened(front, predictor, publisher, readiness, access, feed, front.count_refused)
 
 
 def _needed(part: _Part | None) -> _Part:

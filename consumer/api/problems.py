@@ -40,7 +40,17 @@ class Kind(Enum):
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "The request is larger than it may be",
     )
-    SLOW_REQUEST = ("slow-request", HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
+    SLOW_REQUEST = (
+        "slow-request",
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The request did not arrive in time",
+    )
+    NOT_HTTP = ("not-http", HTTPStatus.BAD_REQUEST, "The request is none of HTTP/1.1")
+    LARGE_HEAD = (
+        "large-head",
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The path and the headers are larger than they may be",
+    )
     NOT_JSON = ("not-json", HTTPStatus.BAD_REQUEST, "The body is not one JSON document")
     INVALID = ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "A field is not as it has to be")
     # Of who asks.

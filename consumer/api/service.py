@@ -99,6 +99,10 @@ class Front:
             await authentication.answer(problem_of(error), scope, watched)
         self._count(scope["method"], seen, time.perf_counter() - started_s)
 
+    def count_refused(self, status: int) -> None:
+        """Count an answer to what is no request of an application."""
+        self._metrics.answers.labels(_UNROUTED, "other", str(status)).inc()
+
     def _count(self, method: str, seen: _Seen, seconds: float) -> None:
         known = method if method in _METHODS else "other"
         self._metrics.answers.labels(seen.route, known, str(seen.status)).inc()

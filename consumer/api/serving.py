@@ -6,6 +6,7 @@ port is closed and what was accepted is answered; then the engine ends, and last
 """
 
 import asyncio
+import resource
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from typing import TextIO
 import uvicorn
 import uvloop
 
+from consumer.api.http_connection import Bounds, bounded
 from consumer.api.opening import Opened, open_service
 from consumer.app import calm_garbage_collector
 from consumer.clock import Clock
@@ -27,6 +29,8 @@ _log = get_logger(__name__)
 
 _BACKLOG = 2_048
 _KEEP_ALIVE_S = 75
+# Files that are open beside connections of clients: Redis, AWS, logs, the engine's threads.
+_OTHER_FILES = 256
 _ROWS_S = 10.0
 # The engine's thread gives the interpreter up as soon as a request is to be answered.
 _SWITCH_S = 0.0005
@@ -58,6 +62,19 @@ def listen(api: Api) -> socket.socket:
         raise Misconfigured([Problem("settings", "api.port", found, expected)]) from error
 
 
+def allow_connections(wanted: int) -> int:
+    """Let the process have *wanted* connections; return how many the system grants, in the end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        granted = max(1, hard - _OTHER_FILES)
+        _log.warning("fewer connections than api.connection_limit", granted=granted, files=hard)
+        wanted, needed = granted, hard
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return wanted
+
+
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own, which would end the process by the signal."""
 
@@ -67,11 +84,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(opened: Opened, listener: socket.socket, api: Api, out: TextIO) -> None:
-    server = _Server(
+def _build_server(opened: Opened, api: Api) -> _Server:
+    bounds = Bounds(allow_connections(api.connection_limit), api.timeout_ms / 1000)
+    return _Server(
         uvicorn.Config(
             opened.app,
-            http="httptools",
+            http=bounded(bounds, opened.refused),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -83,6 +101,10 @@ async def _serve(opened: Opened, listener: socket.socket, api: Api, out: TextIO)
             timeout_graceful_shutdown=int(api.drain_limit_s),
         )
     )
+
+
+async def _serve(opened: Opened, listener: socket.socket, api: Api, out: TextIO) -> None:
+    server = _build_server(opened, api)
     opened.predictor.start()
     if opened.publisher is not None:
         opened.publisher.start()
