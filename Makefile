@@ -29,8 +29,10 @@ help:  ## print this
 demo: $(STAMP)  ## the whole system here, proved by count; DEMO_TRANSACTIONS= DEMO_RATE= DEMO_SHARDS= KEEP=1
 	@$(BIN)/python -m consumer.local.demo
 
-test: $(STAMP)  ## all tests, cheapest first; ONLY=tests/unit for some of them, K=word for those named so
-	$(BIN)/python -m pytest $(TESTS) $(if $(K),-k '$(K)')
+# Two at a time, a file by one process: most tests wait for servers and processes of their own.
+JOBS ?= 2
+test: $(STAMP)  ## all tests, cheapest first; ONLY=tests/unit for some of them, K=word for those named so, JOBS=2
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(if $(K),-k '$(K)')
 
 SECONDS ?= 600
 fuzz: $(STAMP)  ## search for what breaks a guarantee or a decoder; SECONDS=600, SEED= of a round that found it
