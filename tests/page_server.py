@@ -232,7 +232,7 @@ def serve_page(redis_url: str) -> Iterator[PageServer]:
 def _search(transactions: Transactions) -> Operation:
     return Operation(
         "find_transactions", "GET", "/v1/transactions", Scope.READ, "", Content({}),
-        transactions.search, parameters=PARAMETERS,
+        handle=transactions.search, parameters=PARAMETERS,
     )  # fmt: skip
 
 
@@ -248,6 +248,6 @@ def _labels(documents: RedisDocuments, settings: Settings) -> Operation:
         return Reply(msgspec.json.encode(answer))
 
     return Operation(
-        "label", "POST", "/v1/labels", Scope.LABEL, "", Content({}), note,
+        "label", "POST", "/v1/labels", Scope.LABEL, "", Content({}), handle=note,
         request=Content({}), body_limit=65_536,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import msgspec
 import consumer
 from consumer.api import problems
 from consumer.api.access import Scope
-from consumer.api.operations import Content, Operation
+from consumer.api.operations import Content, Description
 from consumer.api.predictions import ProblemAnswer
 from consumer.api.problems import Kind
 from consumer.schema import published_schema
@@ -24,18 +24,24 @@ from consumer.settings import Events
 _REF: Final = "#/components/schemas/{name}"
 _TOKEN: Final = r"^pan:[A-Za-z0-9]{1,8}:[0-9a-f]{32}$"  # noqa: S105 - the form of a token
 _SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
-# What may happen to every request that needs somebody known, and to every request at all.
-_OF_ALL: Final = (Kind.INVALID, Kind.FAILED)
-_OF_KNOWN: Final = (Kind.UNAUTHENTICATED, Kind.FORBIDDEN)
+# What may happen to every request at all, and to every one that needs somebody known.
+_OF_ALL: Final = (
+    Kind.NOT_HTTP,
+    Kind.SLOW_REQUEST,
+    Kind.LARGE_HEAD,
+    Kind.INVALID,
+    Kind.UNAVAILABLE,
+    Kind.FAILED,
+)
+_OF_KNOWN: Final = (Kind.UNAUTHENTICATED, Kind.FORBIDDEN, Kind.TOO_LARGE)
 _OF_BODIES: Final = (
     Kind.NOT_JSON,
-    Kind.SLOW_REQUEST,
     Kind.TOO_LARGE,
     Kind.WRONG_MEDIA_TYPE,
 )
 
 
-def build_document(operations: Sequence[Operation], events: Events) -> dict[str, Any]:
+def build_document(operations: Sequence[Description], events: Events) -> dict[str, Any]:
     """The document of *operations*, for events as *events* has them."""
     types = [*_types(operations), ProblemAnswer]
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -112,19 +118,19 @@ def _moved(part: Any) -> Any:
     return part
 
 
-def _types(operations: Iterable[Operation]) -> list[type]:
+def _types(operations: Iterable[Description]) -> list[type]:
     contents = [each for o in operations for each in (o.answer, o.request) if each is not None]
     return list(dict.fromkeys(each.schema for each in contents if isinstance(each.schema, type)))
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Description) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": [_parameter(each) for each in operation.parameters],
         "responses": _responses(operation),
-        "security": _security(operation.scope),
+        "security": _security(operation),
     }
     if operation.description:
         described["description"] = operation.description
@@ -143,12 +149,17 @@ def _parameter(parameter: Any) -> dict[str, Any]:
     }
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(operation: Description) -> dict[str, Any]:
     answer = operation.answer
-    description = answer.description or operation.summary
-    responses: dict[str, Any] = {"200": {"description": description, "content": _content(answer)}}
+    good: dict[str, Any] = {"description": operation.summary}
+    if answer is not None:
+        good = {
+            "description": answer.description or operation.summary,
+            "content": _content(answer),
+        }
+    responses = {str(operation.status): good}
     for status, meaning in operation.statuses.items():
-        responses[str(status)] = {"description": meaning, "content": _content(answer)}
+        responses[str(status)] = {**good, "description": meaning}
     kinds = [*operation.problems, *_OF_ALL]
     if operation.scope is not None:
         kinds += _OF_KNOWN
@@ -156,8 +167,18 @@ def _responses(operation: Operation) -> dict[str, Any]:
         kinds += _OF_BODIES
     for status in sorted({kind.status for kind in kinds}):
         of_status = dict.fromkeys(kind for kind in kinds if kind.status == status)
-        responses[str(status.value)] = _problem_response(list(of_status))
+        problem = _problem_response(list(of_status))
+        responses[str(status.value)] = _joined(responses.get(str(status.value)), problem)
     return responses
+
+
+def _joined(other: Mapping[str, Any] | None, problem: dict[str, Any]) -> dict[str, Any]:
+    """*problem* beside an *other* answer of the same status, told apart by the media type."""
+    if other is None:
+        return problem
+    description = f"{other['description']}. Or: {problem['description']}"
+    content = {**other.get("content", {}), **problem["content"]}
+    return {**problem, "description": description, "content": content}
 
 
 def _problem_response(kinds: Sequence[Kind]) -> dict[str, Any]:
@@ -184,11 +205,13 @@ def _content(content: Content) -> dict[str, Any]:
     return {content.media_type: {"schema": schema}}
 
 
-def _security(scope: Scope | None) -> list[dict[str, list[str]]]:
-    if scope is None:
+def _security(operation: Description) -> list[dict[str, list[str]]]:
+    if operation.session:
+        return [{"session": []}]
+    if operation.scope is None:
         return []
     ways: list[dict[str, list[str]]] = [{"sigv4": []}]
-    if scope in (Scope.READ, Scope.LABEL):
+    if operation.scope in (Scope.READ, Scope.LABEL):
         ways.append({"session": []})
     return ways
 

@@ -30,8 +30,13 @@ from consumer.api.probes import Probes, Readiness
 from consumer.api.publisher import Publisher
 from consumer.api.routes import Desks, build_operations
 from consumer.api.service import Front, build_router, open_paths
+from consumer.api.session_endpoint import (
+    DESCRIPTIONS,
+    TOKENS_PATH,
+    SessionEndpoint,
+    TokenEndpoint,
+)
 from consumer.api.session_endpoint import PATH as SESSION_PATH
-from consumer.api.session_endpoint import TOKENS_PATH, SessionEndpoint, TokenEndpoint
 from consumer.api.transactions import Documents, Transactions
 from consumer.app import Wired, objection, wire
 from consumer.clock import Clock
@@ -117,7 +122,8 @@ def open_service(
     source = build_access_source(settings)
     access = open_access(settings, source, AccessMetrics(registry), clock, stack)
     feed = _open_feed(settings, reading, registry, stack)
-    app = build_app(build_operations(desks, settings, feed.operations), access, feed, settings)
+    operations = build_operations(desks, settings, [*feed.operations, *DESCRIPTIONS])
+    app = build_app(operations, access, feed, settings)
     front = Front(app, metrics, lambda: admission.in_flight)
     return Opened(front, predictor, publisher, readiness, access, feed, front.count_refused)
 

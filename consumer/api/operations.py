@@ -27,7 +27,7 @@ Schema = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A part of the path or of the query, ``schema`` as JSON Schema has it."""
+    """A part of the path or of the query, or a header; ``schema`` as JSON Schema has it."""
 
     name: str
     schema: Schema
@@ -68,13 +68,14 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Description:
     """
-    One method of one path.
+    One method of one path, as the document tells of it.
 
-    ``scope`` is what a principal needs, None for what needs nobody. ``problems`` are the kinds
-    that it answers beside those of every operation; ``statuses`` further answers that are
-    no problems.
+    ``scope`` is what a principal needs, None for what needs nobody or, with ``session``, somebody
+    who is signed in to the page. ``problems`` are the kinds that it answers beside those of every
+    operation; ``status`` is that of success, and ``statuses`` are further answers that are no
+    problems.
     """
 
     name: str
@@ -82,20 +83,28 @@ class Operation:
     path: str
     scope: Scope | None
     summary: str
-    answer: Content
-    handle: Handle
+    answer: Content | None
     description: str = ""
     parameters: Sequence[Parameter] = ()
     request: Content | None = None
     body_limit: int = 0
     problems: Sequence[Kind] = ()
+    status: int = 200
     statuses: Mapping[int, str] = field(default_factory=dict)
+    session: bool = False
     tag: str = ""
 
     @property
     def query_names(self) -> frozenset[str]:
         """The parameters that its query may have."""
         return frozenset(each.name for each in self.parameters if each.place == "query")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Description):
+    """A description and what answers it."""
+
+    handle: Handle = field(kw_only=True)
 
 
 class OperationApp:

@@ -11,7 +11,7 @@ from consumer.api.catalogue import Catalogue, ModelsAnswer, RulesAnswer
 from consumer.api.entities import Entities
 from consumer.api.labels import LabelAnswer, LabelDesk
 from consumer.api.openapi import build_document
-from consumer.api.operations import Asked, Content, Operation, Parameter, Reply
+from consumer.api.operations import Asked, Content, Description, Operation, Parameter, Reply
 from consumer.api.predictions import BatchAnswer, PredictionAnswer, Predictions
 from consumer.api.probes import Probes
 from consumer.api.problems import Kind
@@ -86,9 +86,9 @@ class Desks:
 
 
 def build_operations(
-    desks: Desks, settings: Settings, of_the_page: Sequence[Operation] = ()
+    desks: Desks, settings: Settings, further: Sequence[Description] = ()
 ) -> list[Operation]:
-    """Every operation that *desks* answer; the document tells of those *of_the_page* as well."""
+    """Every operation that *desks* answer; the document tells of *further* ones as well."""
     own = [
         *_prediction_operations(desks.predictions, settings),
         *_reading_operations(desks),
@@ -108,11 +108,11 @@ def build_operations(
             None,
             "This document",
             Content({"type": "object"}),
-            describe,
+            handle=describe,
             tag="service",
         )
     )
-    document = orjson.dumps(build_document([*own, *of_the_page], settings.events))
+    document = orjson.dumps(build_document([*own, *further], settings.events))
     return own
 
 
@@ -138,7 +138,7 @@ def _prediction_operations(desk: Predictions, settings: Settings) -> list[Operat
             Scope.PREDICT,
             "Decide one transaction",
             Content(PredictionAnswer, description="The decision that stands"),
-            desk.decide,
+            handle=desk.decide,
             description=again,
             parameters=[_DRY_RUN],
             request=Content(_EVENT),
@@ -153,7 +153,7 @@ def _prediction_operations(desk: Predictions, settings: Settings) -> list[Operat
             Scope.PREDICT,
             f"Decide up to {limit} transactions",
             Content(BatchAnswer, description="One result a transaction, in order"),
-            desk.decide_batch,
+            handle=desk.decide_batch,
             description=f"{again} Each has a result of its own; a 503 or 429 is of all of them.",
             parameters=[_DRY_RUN],
             request=Content(batch),
@@ -175,7 +175,7 @@ def _reading_operations(desks: Desks) -> list[Operation]:
             read,
             "Search decisions",
             Content(_PAGE, description="A page, the documents as they are stored"),
-            desks.transactions.search,
+            handle=desks.transactions.search,
             parameters=PARAMETERS,
             problems=[Kind.UNAVAILABLE],
             tag="transactions",
@@ -187,7 +187,7 @@ def _reading_operations(desks: Desks) -> list[Operation]:
             read,
             "The whole evidence of one decision",
             Content(_EVIDENCE, description="The document as it is stored, with its label"),
-            desks.transactions.read,
+            handle=desks.transactions.read,
             parameters=[transaction_id],
             problems=[Kind.UNKNOWN_TRANSACTION, Kind.UNAVAILABLE],
             tag="transactions",
@@ -199,7 +199,7 @@ def _reading_operations(desks: Desks) -> list[Operation]:
             read,
             "The features of one entity as of now",
             Content(_ENTITY, description="Name and value of each feature that counts it alone"),
-            desks.entities.read,
+            handle=desks.entities.read,
             parameters=[
                 Parameter(
                     "type", _ID, "card, merchant, device … as features.path has them", "path"
@@ -216,7 +216,7 @@ def _reading_operations(desks: Desks) -> list[Operation]:
             read,
             "The rules in force",
             Content(RulesAnswer),
-            desks.catalogue.rules,
+            handle=desks.catalogue.rules,
             tag="catalogue",
         ),
         Operation(
@@ -226,7 +226,7 @@ def _reading_operations(desks: Desks) -> list[Operation]:
             read,
             "Both models, their thresholds and breakers",
             Content(ModelsAnswer),
-            desks.catalogue.models,
+            handle=desks.catalogue.models,
             tag="catalogue",
         ),
     ]
@@ -240,7 +240,7 @@ def _label_operation(desk: LabelDesk, settings: Settings) -> Operation:
         Scope.LABEL,
         "Say what a transaction turned out to be",
         Content(LabelAnswer, description="What became of the label"),
-        desk.label,
+        handle=desk.label,
         description="As a label event of the stream: repeating it changes nothing, the newest "
         "`label_time` stands.",
         request=Content(_LABEL),
@@ -261,7 +261,7 @@ def _probe_operations(probes: Probes) -> list[Operation]:
             None,
             "Whether the process works; red means that a restart would help",
             health,
-            probes.health,
+            handle=probes.health,
             statuses=red,
             tag="service",
         ),
@@ -272,7 +272,7 @@ def _probe_operations(probes: Probes) -> list[Operation]:
             None,
             "Whether requests should come here",
             health,
-            probes.ready,
+            handle=probes.ready,
             statuses=red,
             tag="service",
         ),
@@ -283,7 +283,7 @@ def _probe_operations(probes: Probes) -> list[Operation]:
             None,
             "Metrics in Prometheus's text format",
             Content({"type": "string"}, PROMETHEUS_TEXT),
-            probes.metrics,
+            handle=probes.metrics,
             problems=[Kind.FORBIDDEN],
             tag="service",
         ),

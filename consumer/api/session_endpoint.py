@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import msgspec
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from consumer.api import access
@@ -19,8 +18,9 @@ from consumer.api.authentication import (
     unauthenticated,
 )
 from consumer.api.canonical_request import Request, gather_headers
+from consumer.api.operations import Content, Description, Parameter
 from consumer.api.problems import Kind, Problem, Refused, invalid
-from consumer.api.sessions import SESSION_SCOPES, Sessions
+from consumer.api.sessions import CSRF_HEADER, SESSION_SCOPES, Sessions
 from consumer.api.sigv4 import Forged
 from consumer.masking import holds_card_number
 
@@ -32,16 +32,32 @@ _TIMEOUT_S: Final = 5.0
 _METHODS: Final = "DELETE, GET, POST"
 
 
-class _SignIn(msgspec.Struct, forbid_unknown_fields=True):
-    """What signs in."""
+class SignIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What signs in: a token that was printed at the start, or that an administrator asked for."""
 
     token: str
 
 
-class _Invitation(msgspec.Struct, forbid_unknown_fields=True):
+class Invitation(msgspec.Struct, forbid_unknown_fields=True):
     """Who is to sign in."""
 
     name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+
+
+class SessionAnswer(msgspec.Struct, frozen=True):
+    """Who is signed in; ``csrf`` is the code that changes have to carry."""
+
+    name: str
+    scopes: tuple[str, ...]
+    csrf: str
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """A token with which ``name`` can sign in once; ``link`` leads to the page with it."""
+
+    token: str
+    link: str
+    name: str
 
 
 class SessionEndpoint:
@@ -84,8 +100,8 @@ class SessionEndpoint:
             detail = f"expected one of {_METHODS}"
             raise Refused(Problem(Kind.WRONG_METHOD, detail, headers={"Allow": _METHODS}))
 
-    def _describe(self, name: str, csrf: str) -> dict[str, object]:
-        return {"name": name, "scopes": sorted(SESSION_SCOPES), "csrf": csrf}
+    def _describe(self, name: str, csrf: str) -> SessionAnswer:
+        return SessionAnswer(name, tuple(sorted(SESSION_SCOPES)), csrf)
 
 
 class TokenEndpoint:
@@ -106,7 +122,7 @@ class TokenEndpoint:
             body = await read_body(scope, receive, Limits(_MAX_BODY_BYTES, _TIMEOUT_S))
             name = _read_name(replace(read_head(scope), body=body))
             token = self._sessions.issue_token(name)
-            await _respond(send, 201, {"token": token, "link": f"/#token={token}", "name": name})
+            await _respond(send, 201, TokenAnswer(token, f"/#token={token}", name))
         except Refused as error:
             await answer(error.problem, scope, send)
         except Disconnected:
@@ -118,7 +134,7 @@ def _read_name(request: Request) -> str:
         raise Refused(Problem(Kind.WRONG_METHOD, "expected POST", headers={"Allow": "POST"}))
     _check_media_type(request)
     try:
-        name = msgspec.json.decode(request.body, type=_Invitation).name
+        name = msgspec.json.decode(request.body, type=Invitation).name
     except msgspec.DecodeError as error:
         expected = f'a body such as {{"name": "anna"}}, the name like {NAME_PATTERN}'
         raise invalid("name", "something else", expected) from error
@@ -138,15 +154,15 @@ def _check_media_type(request: Request) -> None:
 def _read_token(request: Request) -> str:
     _check_media_type(request)
     try:
-        return msgspec.json.decode(request.body, type=_SignIn).token
+        return msgspec.json.decode(request.body, type=SignIn).token
     except msgspec.DecodeError as error:
         raise invalid("token", "something else", 'a body such as {"token": "…"}') from error
 
 
 async def _respond(
-    send: Send, status: int, found: dict[str, object] | None, cookie: str | None = None
+    send: Send, status: int, found: msgspec.Struct | None, cookie: str | None = None
 ) -> None:
-    body = b"" if found is None else orjson.dumps(found)
+    body = b"" if found is None else msgspec.json.encode(found)
     headers = [(b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode())]
     if found is not None:
         headers.append((b"content-type", b"application/json"))
@@ -157,3 +173,76 @@ async def _respond(
     start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body})
+
+
+_TAG = "session"
+_NAME_SCHEMA: Final = {
+    "type": "object",
+    # As NAME_PATTERN, whose end is one of Python's.
+    "properties": {"name": {"type": "string", "pattern": "^[A-Za-z0-9_.@/-]{1,64}$"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+_ORIGIN: Final = Parameter(
+    "Origin",
+    {"type": "string"},
+    "The service itself, as browsers say it: `https://` and the Host",
+    "header",
+)
+_CSRF: Final = Parameter(
+    CSRF_HEADER,
+    {"type": "string"},
+    "`csrf` of the session: for whatever changes something",
+    "header",
+)
+
+DESCRIPTIONS: Final = (
+    Description(
+        "sign_in",
+        "POST",
+        PATH,
+        None,
+        "Sign in to the page by a token, which is good once",
+        Content(SessionAnswer, description="The session has begun, its cookie is set"),
+        parameters=[_ORIGIN],
+        request=Content(SignIn),
+        problems=[Kind.UNAUTHENTICATED],
+        tag=_TAG,
+    ),
+    Description(
+        "read_session",
+        "GET",
+        PATH,
+        None,
+        "Who is signed in",
+        Content(SessionAnswer),
+        problems=[Kind.UNAUTHENTICATED],
+        session=True,
+        tag=_TAG,
+    ),
+    Description(
+        "sign_out",
+        "DELETE",
+        PATH,
+        None,
+        "End the session",
+        None,
+        parameters=[_ORIGIN, _CSRF],
+        problems=[Kind.UNAUTHENTICATED],
+        status=204,
+        session=True,
+        tag=_TAG,
+    ),
+    Description(
+        "invite",
+        "POST",
+        TOKENS_PATH,
+        access.Scope.ADMIN,
+        "A token with which somebody can sign in to the page",
+        Content(TokenAnswer, description="The token, good once and for a while"),
+        request=Content(_NAME_SCHEMA),
+        status=201,
+        tag=_TAG,
+    ),
+)
+"""What these endpoints answer, for the document of the service."""
