@@ -191,7 +191,9 @@ def test_an_object_may_hold_several_letters(in_s3: InS3) -> None:
     assert in_s3.read() == [LETTER, other]
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}\n", mtime=0), gzip.compress(b"whole", mtime=0)[:-4]])
+@pytest.mark.parametrize(
+    "body", [b"no gzip", gzip.compress(b"{}\n", mtime=0), gzip.compress(b"whole", mtime=0)[:-4]]
+)
 def test_an_object_that_is_no_letter_is_named(in_s3: InS3, body: bytes) -> None:
     key = f"{PREFIX}dt=2026-09-21/odd.ndjson.gz"
     in_s3.s3.put_object(Bucket=in_s3.bucket, Key=key, Body=body)
