@@ -7,14 +7,18 @@ sick dependency hides no other.
 """
 
 import os
+import resource
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
+from consumer import rest_checkup
 from consumer.adapters import aws
 from consumer.adapters.clarify import ClarifyExplanations
 from consumer.adapters.endpoint_tags import EndpointTags
@@ -28,6 +32,7 @@ from consumer.adapters.trial import (
     try_stream,
     try_table,
 )
+from consumer.api.access_list import parse_access
 from consumer.checkup import (
     Finding,
     IndexFacts,
@@ -53,6 +58,7 @@ from consumer.inspection import dynamodb_address
 from consumer.java import find_java
 from consumer.outside import (
     build_accepted_rules,
+    build_access_source,
     build_archives,
     build_bands_watch,
     build_endpoints,
@@ -103,6 +109,8 @@ class Checklist:
             ("explanations", self._explanations, _AWS_REMEDY),
             ("archives", self._archives, _AWS_REMEDY),
             ("bands", self._bands, _AWS_REMEDY),
+            ("rest access", self._rest_access, _AWS_REMEDY),
+            ("rest service", self._rest_service, ""),
             ("clock", self._clocks, ""),
         )
         for subject, check, remedy in checks:
@@ -324,6 +332,23 @@ class Checklist:
             return [Finding("explanations", Level.WARN, text, remedy)]
         rows = ClarifyExplanations.max_rows
         return [judge_explainer(name, facts, self._plan.names, rows)]
+
+    def _rest_access(self) -> Sequence[Finding]:
+        source, api = build_access_source(self._settings), self._settings.api
+        if source is None:
+            return [rest_checkup.no_list(api)]
+        try:
+            access = parse_access(source.read(), source.place)
+        except Misconfigured as error:
+            return rest_checkup.list_problems(error.problems)
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        return rest_checkup.judge_access(access, api, source.place, now)
+
+    def _rest_service(self) -> Sequence[Finding]:
+        installed = all(find_spec(name) for name in ("starlette", "uvicorn", "uvloop"))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = None if hard == resource.RLIM_INFINITY else hard
+        return rest_checkup.judge_service(self._settings, installed=installed, files=files)
 
     def _clocks(self) -> Sequence[Finding]:
         return [judge_clock(self._skews_s)] if self._skews_s else []

@@ -6,6 +6,7 @@ port is closed and what was accepted is answered; then the engine ends, and last
 """
 
 import asyncio
+import math
 import resource
 import signal
 import socket
@@ -23,14 +24,13 @@ from consumer.app import calm_garbage_collector
 from consumer.clock import Clock
 from consumer.errors import Misconfigured, Problem
 from consumer.logs import configure, get_logger
+from consumer.rest_checkup import OTHER_FILES
 from consumer.settings import Api, Settings
 
 _log = get_logger(__name__)
 
 _BACKLOG = 2_048
 _KEEP_ALIVE_S = 75
-# Files that are open beside connections of clients: Redis, AWS, logs, the engine's threads.
-_OTHER_FILES = 256
 _ROWS_S = 10.0
 # The engine's thread gives the interpreter up as soon as a request is to be answered.
 _SWITCH_S = 0.0005
@@ -65,9 +65,9 @@ def listen(api: Api) -> socket.socket:
 def allow_connections(wanted: int) -> int:
     """Let the process have *wanted* connections; return how many the system grants, in the end."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_FILES
+    needed = wanted + OTHER_FILES
     if hard != resource.RLIM_INFINITY and hard < needed:
-        granted = max(1, hard - _OTHER_FILES)
+        granted = max(1, hard - OTHER_FILES)
         _log.warning("fewer connections than api.connection_limit", granted=granted, files=hard)
         wanted, needed = granted, hard
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -98,7 +98,7 @@ def _build_server(opened: Opened, api: Api) -> _Server:
             # What a client says of where it comes from is not believed.
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(api.drain_limit_s),
+            timeout_graceful_shutdown=math.ceil(api.drain_limit_s),
         )
     )
 

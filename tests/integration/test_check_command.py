@@ -84,6 +84,20 @@ def test_what_is_missing_is_named_with_its_setting(
     assert "does not tell its version" in found["java"]["text"]
 
 
+def test_a_list_of_access_that_everybody_can_read_is_refused(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    access = tmp_path / "access.yaml"
+    access.write_text("keys: []")
+    access.chmod(0o644)
+    monkeypatch.setenv("FRAUDSTREAM_API__AUTH__ACCESS_FILE", str(access))
+    found = checked(capsysbinary, 1)
+    assert found["rest access"]["level"] == "FAIL"
+    assert found["rest access"]["text"] == f"{access}: the file: mode 0644"
+    assert "chmod o=" in found["rest access"]["remedy"]
+    assert found["rest service"]["level"] == "ok"
+
+
 def test_an_endpoint_that_cannot_explain_is_told_and_fails_nothing(
     capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, stack: Stack
 ) -> None:
