@@ -12,6 +12,7 @@ is equal to the first.
 """
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -110,5 +111,7 @@ def build_row(document: bytes) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
+# Those of a chunk were received and decided together.
+@lru_cache(maxsize=1_024)
 def _format_time(time_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(" ", "milliseconds")

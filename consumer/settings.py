@@ -318,7 +318,7 @@ class Scoring(Section):
         description="Built-in XGBoost, a probability",
     )
     anomaly: EndpointSettings = Field(
-        EndpointSettings(name="fraudstream-anomaly", max_rows=100, max_bytes=1_048_576),
+        EndpointSettings(name="fraudstream-anomaly", max_rows=125, max_bytes=1_048_576),
         description="Built-in Random Cut Forest, an anomaly score",
     )
     deadline_ms: Milliseconds = Field(
