@@ -9,6 +9,9 @@ transaction or a sequence number: each distinct value is a series for ever.
 """
 
 import platform
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -131,6 +134,17 @@ BUCKETS_S = tuple(milliseconds / 1_000 for milliseconds in _MILLISECONDS)
 CHUNK_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
+class ChunkHistogram(Histogram):
+    """A histogram without labels that takes the values of a chunk at a time."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """As ``observe`` for each of *amounts*, at a tenth of the price where they are many."""
+        self._sum.inc(sum(amounts))
+        places = Counts(bisect_left(self._upper_bounds, amount) for amount in amounts)
+        for place, count in places.items():
+            self._buckets[place].inc(count)
+
+
 class Metrics:
     """What a worker counts and times. Given a registry, so that tests share nothing."""
 
@@ -148,11 +162,17 @@ class Metrics:
         self.records = counter(RECORDS, "Records by outcome", "outcome")
         self.decisions = counter(DECISIONS, "Decisions by outcome", "outcome")
         self.stage_seconds = seconds(STAGE_SECONDS, "Seconds a chunk spends in a stage", "stage")
-        self.arrival_to_decision = seconds(
-            ARRIVAL_TO_DECISION_SECONDS, "Seconds from arrival in Kinesis to the stored decision"
+        self.arrival_to_decision = ChunkHistogram(
+            ARRIVAL_TO_DECISION_SECONDS,
+            "Seconds from arrival in Kinesis to the stored decision",
+            registry=registry,
+            buckets=BUCKETS_S,
         )
-        self.receive_to_decision = seconds(
-            RECEIVE_TO_DECISION_SECONDS, "Seconds from delivery to the stored decision"
+        self.receive_to_decision = ChunkHistogram(
+            RECEIVE_TO_DECISION_SECONDS,
+            "Seconds from delivery to the stored decision",
+            registry=registry,
+            buckets=BUCKETS_S,
         )
         self.millis_behind_latest = worst(
             MILLIS_BEHIND_LATEST, "Milliseconds behind the tip of the stream", "shard"

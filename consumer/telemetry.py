@@ -225,14 +225,16 @@ class WorkerTelemetry:
         outcomes: Counter[str] = Counter()
         causes: Counter[str] = Counter()
         late: Counter[str] = Counter()
+        origins = [assessment.origin for assessment in assessments]
+        metrics.arrival_to_decision.observe_all([(now_ms - o.arrival_ms) / 1000 for o in origins])
+        metrics.receive_to_decision.observe_all([(now_ms - o.received_ms) / 1000 for o in origins])
         for assessment in assessments:
-            origin = assessment.origin
-            metrics.arrival_to_decision.observe((now_ms - origin.arrival_ms) / 1000)
-            metrics.receive_to_decision.observe((now_ms - origin.received_ms) / 1000)
             outcomes[assessment.decision.outcome] += 1
-            causes.update(assessment.scores.degraded)
+            if assessment.scores.degraded:
+                causes.update(assessment.scores.degraded)
             self._ruled(assessment.rules)
-            late.update(self._late(assessment.observation.applied))
+            if Applied.LATE in assessment.observation.applied:
+                late.update(self._late(assessment.observation.applied))
         _count(metrics.decisions, outcomes)
         _count(metrics.degraded, causes)
         _count(metrics.late_dropped, late)
