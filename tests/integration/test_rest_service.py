@@ -109,6 +109,7 @@ def test_other_content_is_a_conflict_that_names_the_fields_and_touches_nothing(
 ) -> None:
     event = an_event("conflict_1", card_id="conflict_card", country="DE")
     service.predict(event)
+    eventually(lambda: command(client, "XLEN", OUTBOX) == 0)
     before = contents(client)
     answer = service.predict(event | {"amount": "99", "card_id": "conflict_other", "country": None})
     assert answer.status == 409
