@@ -14,7 +14,6 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from consumer import configuration
-from consumer.app import build_parts
 from consumer.argument_types import positive_count, positive_rate
 from consumer.clock import SystemClock
 from consumer.decode import DecodeRules
@@ -31,6 +30,7 @@ from consumer.redrive_report import Tally, describe_letter, letter_fields, show_
 from consumer.redrive_stream import StreamDelivery
 from consumer.search_command import parse_time
 from consumer.settings import Settings
+from consumer.wiring import build_parts
 
 # Beyond every age and every time in milliseconds since the epoch.
 _FOR_EVER_MS = 2**53

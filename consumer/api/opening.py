@@ -38,7 +38,6 @@ from consumer.api.session_endpoint import (
 )
 from consumer.api.session_endpoint import PATH as SESSION_PATH
 from consumer.api.transactions import Documents, Transactions
-from consumer.app import Wired, objection, wire
 from consumer.clock import Clock
 from consumer.daemon_view import read_registry
 from consumer.decode import DecodeRules
@@ -57,6 +56,7 @@ from consumer.outside import (
 from consumer.pan import PanGuard
 from consumer.preflight import RecentProbe, answering
 from consumer.settings import Settings
+from consumer.wiring import Wired, objection, wire
 
 _Part = TypeVar("_Part")
 

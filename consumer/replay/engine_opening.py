@@ -7,7 +7,6 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from consumer.app import build_parts
 from consumer.clock import SystemClock
 from consumer.document import DocumentFormat
 from consumer.features.warming import WarmingFeatures
@@ -30,6 +29,7 @@ from consumer.replay.ordered_features import OrderedFeatures
 from consumer.replay.target import Target
 from consumer.replay.target_opening import Opening, build_patience
 from consumer.settings import Settings
+from consumer.wiring import build_parts
 
 _NEVER_S = 1e8
 

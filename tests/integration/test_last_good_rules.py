@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
 from consumer.adapters.redis.connection import connect
-from consumer.app import build_judge, look_at_rules
 from consumer.bands_watch import BandsWatch
 from consumer.clock import SystemClock
 from consumer.configuration import load
@@ -27,7 +26,9 @@ from consumer.patience import Patience
 from consumer.rules.book import RuleBook
 from consumer.rules.facts import Case
 from consumer.settings import Settings
+from consumer.start_check import look_at_rules
 from consumer.telemetry import WorkerTelemetry
+from consumer.wiring import build_judge
 from tests.builders import a_transaction
 
 pytestmark = pytest.mark.skipif(

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from consumer.adapters.redis.connection import command, connect
 from consumer.adapters.redis.documents import RedisDocuments
-from consumer.app import assess_again, build_scorer
 from consumer.breaker import BreakerState
 from consumer.clock import SystemClock
 from consumer.document import DocumentFormat
@@ -25,6 +24,7 @@ from consumer.model import TransactionId
 from consumer.outside import build_endpoints
 from consumer.settings import Aws, BreakerSettings, Redis, Scoring, Settings
 from consumer.telemetry import WorkerTelemetry
+from consumer.wiring import assess_again, build_scorer
 from tests.builders import a_transaction, an_origin
 from tests.fakes.features import FakeFeatures
 from tests.rulebook import a_book
