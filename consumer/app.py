@@ -5,7 +5,6 @@ What decides is wired in ``wiring.py``, what a start looks at is in ``start_chec
 """
 
 import argparse
-import gc
 import sys
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -15,6 +14,7 @@ from consumer.adapters.kinesis import EXIT_UNAVAILABLE, Waiting, run_worker
 from consumer.clock import Clock, SystemClock
 from consumer.errors import Unavailable
 from consumer.fault_trace import FaultTrace
+from consumer.garbage import calm_garbage_collector
 from consumer.heartbeat import Heartbeat
 from consumer.inspection import open_fleet
 from consumer.logs import configure, get_logger
@@ -88,19 +88,6 @@ def build_waiting(worker: Worker, settings: Settings) -> Waiting:
     and for leaving.
     """
     return Waiting(worker.patience, settings.kcl.shutdown_grace_ms / 1000 / 2)
-
-
-def calm_garbage_collector() -> None:
-    """
-    Collect less often, and leave alone what lives as long as the process.
-
-    Hardly anything of a delivery is cyclic, and looking through it again and
-    again took a tenth of the worker's time (``make bench ONLY=stages``).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
-    gc.enable()
 
 
 def build_worker(

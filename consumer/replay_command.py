@@ -15,6 +15,7 @@ from consumer import configuration
 from consumer.clock import SystemClock
 from consumer.decode import DecodeRules
 from consumer.errors import Unavailable
+from consumer.garbage import calm_garbage_collector
 from consumer.logs import configure
 from consumer.masking import printable
 from consumer.outside import build_source_bucket
@@ -161,6 +162,7 @@ class _Session:
             allow_degraded=wishes.allow_degraded,
         )
         target = open_target(wishes.to, opening, stack)
+        calm_garbage_collector()
         reader = ChunkReader(
             self._history,
             wishes.selection,

@@ -20,9 +20,9 @@ import uvloop
 
 from consumer.api.http_connection import Bounds, bounded
 from consumer.api.opening import Opened, open_service
-from consumer.app import calm_garbage_collector
 from consumer.clock import Clock
 from consumer.errors import Misconfigured, Problem
+from consumer.garbage import calm_garbage_collector
 from consumer.logs import configure, get_logger
 from consumer.rest_checkup import OTHER_FILES
 from consumer.settings import Api, Settings

@@ -46,6 +46,14 @@ class CountedStore(EagerFeatureStore, FeatureLabels, FeatureRehearsal, Protocol)
         """
         ...
 
+    def start_work(self, steps: Sequence[Step]) -> Pending[list[Observation]]:
+        """
+        Begin to ``work`` *steps*; the result waits for it.
+
+        Nothing else may be asked of this store before. Raises as ``work``, here or there.
+        """
+        ...
+
 
 Tell = Callable[[Mapping[str, float], Sequence[str]], None]
 """
@@ -133,9 +141,14 @@ class WarmingFeatures:
 
     def work(self, steps: Sequence[Step]) -> list[Observation]:
         """Observe and label in the order of *steps*, as ``observe`` and ``label`` do."""
+        return self.start_work(steps).result()
+
+    def start_work(self, steps: Sequence[Step]) -> Pending[list[Observation]]:
+        """Begin to work *steps*; see the port. Raises as ``work``."""
         requests = [step for step in steps if isinstance(step, Observe)]
         self._note(requests)
-        return self._name_warming(requests, self._store.work(steps))
+        sent = self._store.start_work(steps)
+        return Later(lambda: self._name_warming(requests, sent.result()))
 
     def rehearse(self, requests: Sequence[Observe]) -> list[Observation]:
         """Observe each of *requests* alone and change nothing; see the port."""

@@ -1,25 +1,21 @@
 """
 Events straight into entity state, without a decision: a backfill, or vectors for training.
 
-A thread of its own speaks to Redis, so that the next chunk is read and decoded while Redis
-works. Chunks stay in order, and within them transactions and labels do.
+A chunk is sent to Redis and its answers are read when the next one is decoded: one is worked
+here and one there. Chunks stay in order, and within them transactions and labels do.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 
-from consumer.errors import Unavailable
 from consumer.features.warming import CountedStore
 from consumer.model import Applied, Label, Observation
 from consumer.patience import Patience
-from consumer.ports import Observe, Step
+from consumer.ports import Observe, Pending, Step
 from consumer.replay.chunks import Chunk, Phase
 from consumer.replay.target import Result, effect_of
-
-# One is at work, the next waits for it.
-_UNDER_WAY = 2
 
 Observed = Callable[[Chunk, Sequence[Observation]], None]
 """Hears of the vectors of a chunk, in order."""
@@ -29,6 +25,15 @@ _COUNTED = {
     Applied.REPEATED: "repeated",
     Applied.LATE: "late_dropped",
 }
+
+
+@dataclass(slots=True)
+class _Applying:
+    """A chunk as it was sent; without ``sent``, it is to be sent again."""
+
+    chunk: Chunk
+    steps: list[Step]
+    sent: Pending[list[Observation]] | None
 
 
 class FeatureTarget:
@@ -53,22 +58,20 @@ class FeatureTarget:
         self._patience = patience
         self._now_s = now_ms // 1000
         self._observed = observed
-        self._pool = ThreadPoolExecutor(1, "replay-features")
-        self._under_way: deque[tuple[Chunk, Future[list[Observation]]]] = deque()
-        self._failed = False
+        self._under_way: _Applying | None = None
 
     def work(self, chunk: Chunk) -> None:
-        """Send *chunk* on its way."""
+        """Send *chunk* on its way, behind the one before."""
         if chunk.phase is Phase.AFTER:
             return
-        while len(self._under_way) >= _UNDER_WAY:
-            self._take()
-        self._under_way.append((chunk, self._pool.submit(self._apply, chunk)))
+        steps = self._steps(chunk)
+        self._take()
+        sent = self._patience.call(lambda: self._store.start_work(steps)) if steps else None
+        self._under_way = _Applying(chunk, steps, sent)
 
     def save(self) -> dict[str, object]:
         """Wait until everything is applied."""
-        while self._under_way:
-            self._take()
+        self._take()
         return {}
 
     def finish(self) -> Result:
@@ -76,10 +79,9 @@ class FeatureTarget:
         return Result()
 
     def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Nothing is held here."""
 
-    def _apply(self, chunk: Chunk) -> list[Observation]:
+    def _steps(self, chunk: Chunk) -> list[Step]:
         steps: list[Step] = []
         for event in chunk.events:
             if isinstance(event, Label):
@@ -89,22 +91,28 @@ class FeatureTarget:
             else:
                 time_s = int(event.event_time.timestamp())
                 steps.append(Observe(event, min(time_s, self._now_s)))
-        if self._failed:
-            # Behind a chunk that was not applied a later one would make its events late.
-            raise Unavailable("redis", "the chunk before was not applied")
-        try:
-            # The call may be repeated: an id that was applied is not applied again.
-            return self._patience.call(lambda: self._store.work(steps)) if steps else []
-        except BaseException:
-            self._failed = True
-            raise
+        return steps
 
     def _take(self) -> None:
-        chunk, future = self._under_way.popleft()
-        observations = future.result()
-        self._count(chunk, observations)
+        """
+        Wait until what is under way is applied.
+
+        It stays under way if it is not: behind it a later chunk would make its events late.
+        """
+        applying = self._under_way
+        if applying is None:
+            return
+
+        def attempt() -> list[Observation]:
+            # What failed may be repeated: an id that was applied is not applied again.
+            sent, applying.sent = applying.sent, None
+            return (sent or self._store.start_work(applying.steps)).result()
+
+        observations = self._patience.call(attempt) if applying.steps else []
+        self._under_way = None
+        self._count(applying.chunk, observations)
         if self._observed is not None and observations:
-            self._observed(chunk, observations)
+            self._observed(applying.chunk, observations)
 
     def _count(self, chunk: Chunk, observations: Sequence[Observation]) -> None:
         statuses = Counter(each.applied for each in observations)

@@ -9,6 +9,7 @@ the finished results; starting and the first look at the files are left out.
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,11 +27,12 @@ from tests.benchmarks.models import small_models
 _END = datetime(2026, 6, 1, tzinfo=UTC)
 _DAYS = 25.0
 _SCORED = 40_000
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What a replay said, and what it took: CPU seconds of it and its Redis, bytes of it."""
+    """What a replay said, and what it took: CPU seconds with its Redis, bytes without."""
 
     summary: Mapping[str, Any]
     cpu_s: float
@@ -100,11 +102,27 @@ def _replay(directory: Path, variables: Mapping[str, str], *words: str | Path) -
         process = subprocess.Popen(
             [*command, "--json"], env=environment, cwd=directory, stdout=stdout, stderr=stderr
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        peak_bytes = 0
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
+            time.sleep(_LOOK_S)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         message = f"the replay ended with {process.returncode}; its log is in {directory}"
         raise RuntimeError(message)
-    # The largest of the replay and of its Redis.
-    rss_bytes = usage.ru_maxrss * 1024
-    return _Run(orjson.loads(out.read_bytes()), usage.ru_utime + usage.ru_stime, rss_bytes)
+    return _Run(orjson.loads(out.read_bytes()), usage.ru_utime + usage.ru_stime, peak_bytes)
+
+
+def _peak_bytes(pid: int) -> int:
+    """
+    The most memory that process *pid* had resident so far; 0 for one that has just ended.
+
+    ``ru_maxrss`` begins at what its launcher had, which it shares until it execs.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

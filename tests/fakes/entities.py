@@ -71,6 +71,9 @@ class FakeEntities:
             self.state = before
         return found
 
+    def start_work(self, steps: Sequence[Step]) -> Pending[list[Observation]]:
+        return at_once(lambda: self.work(steps))
+
     def work(self, steps: Sequence[Step]) -> list[Observation]:
         found: list[Observation] = []
         for step in steps:

@@ -171,6 +171,10 @@ class RedisFeatureStore:
         One observation a transaction comes back. What ``observe`` and ``label`` say holds
         here too.
         """
+        return self.start_work(steps).result()
+
+    def start_work(self, steps: Sequence[Step]) -> Pending[list[Observation]]:
+        """Send *steps*; the result waits for their observations. Raises as ``work``."""
         if not self._registry.attending:
             self._attend()
         handlers = self._library.handlers
@@ -186,12 +190,18 @@ class RedisFeatureStore:
             else:
                 calls += self._label_calls(step)
         with translated():
-            answers = self._send(calls) if calls else []
-        requests = (step for step in steps if isinstance(step, Observe))
-        return [
-            self._observation(request, keys, iter(answers[first : first + len(keys)]))
-            for request, (first, keys) in zip(requests, places, strict=True)
-        ]
+            sent = self._start_sending(calls)
+
+        def finish() -> list[Observation]:
+            with translated():
+                answers = sent.result()
+            requests = (step for step in steps if isinstance(step, Observe))
+            return [
+                self._observation(request, keys, iter(answers[first : first + len(keys)]))
+                for request, (first, keys) in zip(requests, places, strict=True)
+            ]
+
+        return Later(finish)
 
     def read(self, entity: str, key: str, time_s: int) -> Mapping[str, float]:
         """

@@ -1,6 +1,5 @@
 """Chunks of a history go into entity state in order, or not at all."""
 
-import threading
 from collections.abc import Sequence
 
 import pytest
@@ -18,18 +17,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.entities import FakeEntities
 
 NOON_MS = int(NOON.timestamp()) * 1000
-
-
-class BlockedEntities(FakeEntities):
-    """Answers the first chunk only when it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_answer = threading.Event()
-
-    def work(self, steps: Sequence[Step]) -> list[Observation]:
-        self.may_answer.wait()
-        return super().work(steps)
 
 
 class TellingEntities(FakeEntities):
@@ -65,16 +52,26 @@ def keyed_label(number: int) -> Label:
 
 
 def test_nothing_is_applied_behind_a_chunk_that_was_not() -> None:
-    store = BlockedEntities()
+    store = FakeEntities()
     store.fail(1)
     target = target_of(store)
     target.work(chunk_of([a_transaction(1)]))
-    target.work(chunk_of([a_transaction(2)]))
-    store.may_answer.set()
     with pytest.raises(Unavailable, match="told to fail"):
-        target.save()
-    target.close()
+        target.work(chunk_of([a_transaction(2)]))
     assert not store.state
+    target.save()
+    target.close()
+    assert target.counts["applied"] == 1
+
+
+def test_a_chunk_is_on_its_way_before_the_next_comes() -> None:
+    store = FakeEntities()
+    target = target_of(store)
+    target.work(chunk_of([a_transaction(1)]))
+    assert store.state
+    assert not target.counts
+    target.save()
+    assert target.counts["applied"] == 1
 
 
 def test_an_outage_is_waited_out() -> None:
