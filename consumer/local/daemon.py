@@ -1,28 +1,20 @@
 """The daemon as a child of the demo or a test: started, awaited, stopped."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from consumer.errors import Unavailable
+from consumer.local.child import Child
 from consumer.local.ports import listen, port_of
-from consumer.tether import tethered
 
 _POLL_S = 0.25
-_STOP_LIMIT_S = 60.0
-_TAIL_LINES = 15
 
 
-class DaemonProcess:
+class DaemonProcess(Child):
     """
     ``fraudstream run`` with its log in a file; a context manager that kills what is left.
 
@@ -32,7 +24,6 @@ class DaemonProcess:
     """
 
     def __init__(self, environment: Mapping[str, str], directory: Path, config: Path) -> None:
-        self.log = directory / "daemon.log"
         probe = listen(0, "daemon")
         self.port = port_of(probe)
         probe.close()
@@ -41,43 +32,13 @@ class DaemonProcess:
             "FRAUDSTREAM_SUPERVISOR__PORT": str(self.port),
             "FRAUDSTREAM_SUPERVISOR__RUN_DIR": str(directory / "run"),
         }
-        self.variables = {**environment, **self.address}
-        self._environment = {**os.environ, **self.variables}
-        command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
-        # However we end, the daemon drains, as it does on SIGTERM.
-        self._command = tethered(command, signal.SIGTERM)
-        self._process: subprocess.Popen[bytes] | None = None
+        words = ["run", "--config", str(config)]
+        super().__init__("daemon", words, {**environment, **self.address}, directory)
 
     @property
     def url(self) -> str:
         """Where ``/metrics``, ``/healthz`` and ``/readyz`` are."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the daemon while it runs, None otherwise."""
-        return None if self._process is None else self._process.pid
-
-    def __enter__(self) -> Self:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                # Ctrl-C reaches us; the daemon is told to stop in order.
-                start_new_session=True,
-            )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def await_ready(
         self, shards: int, limit_s: float, on_wait: Callable[[str], None] = lambda _why: None
@@ -102,7 +63,7 @@ class DaemonProcess:
                 return
             on_wait(f"{held} of {shards} shards")
             time.sleep(_POLL_S)
-        raise Unavailable("daemon", f"not ready after {limit_s:.0f} s:\n{self._tail()}")
+        raise Unavailable("daemon", f"not ready after {limit_s:.0f} s:\n{self.tail()}")
 
     def checkpoints(self) -> dict[str, int]:
         """The sequence number that each shard is checkpointed at, as ``/healthz`` says."""
@@ -114,31 +75,6 @@ class DaemonProcess:
             if worker["checkpoint"]
         }
 
-    def check(self) -> None:
-        """Raise Unavailable when the daemon has ended, with the end of its log."""
-        if self._process is None or self._process.poll() is not None:
-            code = None if self._process is None else self._process.returncode
-            raise Unavailable("daemon", f"ended with exit code {code}:\n{self._tail()}")
-
-    def stop(self) -> None:
-        """
-        Tell the daemon to stop and wait until it has drained.
-
-        Raises Unavailable when it does not leave in good order; it is killed then.
-        """
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            code = process.wait(_STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        if code != 0:
-            raise Unavailable("daemon", f"left with exit code {code}:\n{self._tail()}")
-
     def _get(self, path: str) -> tuple[int, dict[str, object]]:
         """Status and body of *path*; 0 and nothing while the daemon does not listen yet."""
         try:
@@ -149,7 +85,3 @@ class DaemonProcess:
                 return error.code, json.load(error)
         except (OSError, ValueError):
             return 0, {}
-
-    def _tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-_TAIL_LINES:])

@@ -34,6 +34,8 @@ from consumer.local.demo_place import (
     open_place,
 )
 from consumer.local.demo_report import explain_a_fraud, show, show_next_steps, surest_fraud
+from consumer.local.demo_rest import Kept, RestCheck
+from consumer.local.demo_service import Service
 from consumer.local.learning import Learned
 from consumer.local.proof import Found, Sent, Verdict, judge
 from consumer.local.resources import Resources, deploy, prepare, session
@@ -164,6 +166,7 @@ class Proof:
     daemon: DaemonProcess
     learned: Learned
     ledger: Ledger
+    service: Service
     sent: Sent
     found: Found
     verdict: Verdict
@@ -185,7 +188,7 @@ class Demo:
             proof = self.prove(closes)
             self.tell(proof)
             if self._sizes.keep:
-                self._keep(proof.place, proof.daemon)
+                self._keep(proof)
         return 0 if not proof.verdict.failures else 1
 
     def prove(self, closes: ExitStack) -> Proof:
@@ -200,26 +203,31 @@ class Demo:
         place = self._start(closes)
         traffic, learned = self._learn(place)
         daemon = self._run_daemon(place, learned, closes)
-        ledger = self._send(place, traffic, daemon)
+        service = self._serve(daemon, closes)
+        ledger, rest = self._send(place, traffic, daemon, service)
         with self._watch.timed("check", "Counting from the outside …"):
             if not self._sizes.keep:
+                service.process.stop()
                 daemon.stop()
             sent, found, features = gather(place, learned, ledger)
         self._watch.seconds["total"] = time.monotonic() - started
-        verdict = judge(sent, found, features, self._watch.seconds)
+        verdict = judge(sent, found, features, self._watch.seconds, rest)
         body = orjson.dumps(verdict.summary, option=orjson.OPT_INDENT_2)
         self._summary.write_bytes(body + b"\n")
-        return Proof(place, daemon, learned, ledger, sent, found, verdict)
+        return Proof(place, daemon, learned, ledger, service, sent, found, verdict)
 
     def tell(self, proof: Proof) -> None:
         """Print the summary, one caught fraud explained, and where to go on."""
         show(self._console, proof.verdict, self._summary)
         surest = surest_fraud(proof.sent, proof.found)
         explain_a_fraud(self._console, surest)
-        exports = self.write_exports(proof.daemon) if self._sizes.keep else None
-        show_next_steps(self._console, exports, surest)
+        if not self._sizes.keep:
+            show_next_steps(self._console, None, surest)
+            return
+        exports = self.write_exports(proof.daemon, proof.service)
+        show_next_steps(self._console, exports, surest, proof.service.link())
 
-    def write_exports(self, daemon: DaemonProcess) -> Path:
+    def write_exports(self, daemon: DaemonProcess, service: Service) -> Path:
         """
         Write the variables under which another shell sees what *daemon* sees.
 
@@ -227,8 +235,11 @@ class Demo:
         settings; but for its name, which a second daemon must not share.
         """
         path = self._directory / "environment.sh"
-        variables = {k: v for k, v in daemon.variables.items() if k != _WORKER_ID}
+        given = {**daemon.variables, **service.variables}
+        variables = {name: value for name, value in given.items() if name != _WORKER_ID}
         lines = export_lines(variables, external_redis="REDIS_URL" in os.environ)
+        # It holds the secret of the demo's access key.
+        path.touch(0o600)
         path.write_text("\n".join([*_ABOUT_EXPORTS, *lines]) + "\n", "utf-8")
         return path
 
@@ -285,35 +296,49 @@ class Demo:
             daemon.await_ready(self._sizes.shards, _READY_LIMIT_S)
         return daemon
 
-    def _send(self, place: Place, traffic: Traffic, daemon: DaemonProcess) -> Ledger:
+    def _serve(self, daemon: DaemonProcess, stack: ExitStack) -> Service:
+        with self._watch.timed("service", "Starting the REST service …"):
+            environment = {k: v for k, v in daemon.variables.items() if k != _WORKER_ID}
+            return Service.start(environment, daemon.url, self._directory, stack)
+
+    def _send(
+        self, place: Place, traffic: Traffic, daemon: DaemonProcess, service: Service
+    ) -> tuple[Ledger, RestCheck]:
         path = self._directory / "ledger.ndjson"
         transactions = self._sizes.scenario.transactions
         announcement = (
             f"Sending {transactions:,} live transactions at "
             f"{self._sizes.rate:,.0f}/s over {self._sizes.shards} shards …"
         )
+        kept = Kept()
         with LedgerWriter(path) as writer:
             producer = Producer(place.kinesis, place.resources.stream, writer)
             with self._watch.timed("live", announcement), shown("live", transactions) as report:
                 producer.send(
-                    traffic.live(FAULTS), self._sizes.rate, live_view(place, daemon, report)
+                    kept.of(traffic.live(FAULTS)),
+                    self._sizes.rate,
+                    live_view(place, daemon, report),
                 )
             with self._watch.timed("drain", "Waiting until everything sent is decided …"):
                 await_decisions(daemon, Ledger.read(path))
             with self._watch.timed("labels", "Labelling some of it, and correcting labels …"):
                 producer.send(traffic.afterthoughts(SystemClock().now_ms()))
                 await_decisions(daemon, Ledger.read(path))
-        return Ledger.read(path)
+            with self._watch.timed("rest", "Asking over REST, also with forged signatures …"):
+                rest = service.ask(kept, writer, place)
+        return Ledger.read(path), rest
 
-    def _keep(self, place: Place, daemon: DaemonProcess) -> None:
+    def _keep(self, proof: Proof) -> None:
         """Stay until Ctrl-C or until a part ends."""
         self._console.print("Running until Ctrl-C.")
         with suppress(KeyboardInterrupt):
             while True:
-                place.stack.check()
-                daemon.check()
+                proof.place.stack.check()
+                proof.daemon.check()
+                proof.service.process.check()
                 time.sleep(_TICK_S)
-        daemon.stop()
+        proof.service.process.stop()
+        proof.daemon.stop()
 
 
 if __name__ == "__main__":

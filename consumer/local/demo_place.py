@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import redis
 from botocore.config import Config
 
-from consumer.adapters.redis.connection import connect
+from consumer.adapters.redis.connection import command, connect
+from consumer.adapters.redis.documents import PREFIX
 from consumer.adapters.redis.features import RedisFeatureStore
+from consumer.adapters.redis.outbox import KEY as OUTBOX
 from consumer.adapters.redis.search import RedisSearch, count_documents
 from consumer.clock import SystemClock
 from consumer.configuration import load
@@ -165,6 +168,22 @@ def await_decisions(daemon: DaemonProcess, ledger: Ledger) -> None:
         done = daemon.checkpoints()
         if all(done.get(shard, 0) >= number for shard, number in last.items()):
             return
+        time.sleep(_POLL_S)
+
+
+def read_document(place: Place, transaction_id: str) -> Mapping[str, Any]:
+    """The stored document of a transaction. Raises KeyError where there is none."""
+    body = command(place.redis, "JSON.GET", PREFIX + transaction_id)
+    if body is None:
+        raise KeyError(transaction_id)
+    document: Mapping[str, Any] = orjson.loads(body)
+    return document
+
+
+def await_rows(place: Place) -> None:
+    """Wait until Firehose has every row of what was decided over REST, or the limit is over."""
+    deadline_s = time.monotonic() + _DRAIN_LIMIT_S
+    while time.monotonic() < deadline_s and command(place.redis, "XLEN", OUTBOX):
         time.sleep(_POLL_S)
 
 

@@ -9,6 +9,11 @@ from rich.table import Table
 
 from consumer.local.proof import Found, Sent, Verdict
 
+_CURL = (
+    'curl --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:execute-api" --user "$DEMO_API_USER" '
+    '"$DEMO_API_URL/v1/transactions?limit=3"'
+)
+
 
 def show(console: Console, verdict: Verdict, path: Path) -> None:
     """Print the summary as a table, then the verdict and every failure."""
@@ -87,13 +92,16 @@ def explain_a_fraud(console: Console, surest: Mapping[str, object] | None) -> No
 
 
 def show_next_steps(
-    console: Console, exports: Path | None, surest: Mapping[str, object] | None
+    console: Console,
+    exports: Path | None,
+    surest: Mapping[str, object] | None,
+    link: str | None = None,
 ) -> None:
     """
     Commands to go on with: against what keeps running, or for a start of one's own.
 
     *exports* is the file of variables that point another shell at what keeps running,
-    None when nothing does.
+    None when nothing does; *link* leads to the live page, once.
     """
     own = [
         (".venv/bin/fraudstream init my-settings", "commented settings for your own stream"),
@@ -104,6 +112,7 @@ def show_next_steps(
         (".venv/bin/fraudstream search --decision review", "the newest of what it did not trust"),
         (f".venv/bin/fraudstream show {_id(surest)}", "a decision and all it was made on"),
         ("aws kinesis put-record …", "your own transaction, see docs/events.md"),
+        (_CURL, "the newest decisions over REST, see docs/rest.md"),
     ]
     console.print()
     if exports is None:
@@ -115,6 +124,10 @@ def show_next_steps(
         console.print(exports.read_text("utf-8"), markup=False, soft_wrap=True)
         console.print(f"or: . {_short(exports)}", markup=False, soft_wrap=True)
         console.print()
+        if link is not None:
+            console.print("The live page, good for one sign-in:", style="bold")
+            console.print(f"  {link}", markup=False, soft_wrap=True)
+            console.print()
         console.print("Go on there with:", style="bold")
         commands = [*kept, *own]
     for command, meaning in commands:
@@ -128,7 +141,7 @@ def _id(document: Mapping[str, object] | None) -> object:
 def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
     latency = _mapping(_mapping(summary["latency_ms"])["receive_to_decision"])
     decisions, labels = _mapping(summary["decisions"]), _mapping(summary["labels"])
-    skew = _mapping(summary["online_offline"])
+    skew, rest = _mapping(summary["online_offline"]), _mapping(summary["rest"])
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(decisions.items()))
     shown = " / ".join(f"{latency[name]:.0f}" for name in ("p50", "p99", "p999") if latency)
     return [
@@ -151,6 +164,7 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"{labels['due']:,}",
             f"documents due a label ({labels['corrected']:,} corrected), {labels['sent']:,} sent",
         ),
+        (f"{rest['signed_requests']:,}", _rest_line(rest)),
         (f"{summary['endpoint_requests']:,}", "requests at the model endpoints"),
         (shown, "ms from receipt to stored decision (p50 / p99 / p99.9)"),
         (
@@ -158,6 +172,15 @@ def _lines(summary: Mapping[str, object]) -> list[tuple[str, str]]:
             f"ROC AUC of the fraud score, average precision {summary['average_precision']}",
         ),
     ]
+
+
+def _rest_line(rest: Mapping[str, Any]) -> str:
+    """What was asked over REST, and what it got."""
+    return (
+        f"signed requests over REST: {rest['decided']:,} of the transactions decided, "
+        f"{rest['shared_equal']:,} of {rest['shared_with_stream']:,} told as the stream decided "
+        f"them; {rest['forged_refused']} of {rest['forged']} forged ones refused"
+    )
 
 
 def _skew_line(skew: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from consumer.local.demo_rest import RestCheck
 from consumer.verification import Verification
 
 MANY = 100
@@ -80,7 +81,11 @@ class Verdict:
 
 
 def judge(
-    sent: Sent, found: Found, features: FeatureCheck, seconds: Mapping[str, float]
+    sent: Sent,
+    found: Found,
+    features: FeatureCheck,
+    seconds: Mapping[str, float],
+    rest: RestCheck,
 ) -> Verdict:
     """Compare *sent* with *found*; every difference is one sentence in ``failures``."""
     rows = Counter(str(row["transaction_id"]) for row in found.rows)
@@ -93,6 +98,7 @@ def judge(
         *_score_failures(scores, len(sent.frauds)),
         *_label_failures(sent, found),
         *_skew(found.verification),
+        *rest.failures,
     ]
     if letters != sent.malformed or letters != len(found.letters):
         failures.append(
@@ -120,6 +126,7 @@ def judge(
         "decisions": dict(found.decisions),
         "reasons": _counted(found, "decision", "reasons"),
         "rules": _counted(found, "rules", "hits"),
+        "rest": rest.summary(),
         "labels": {
             "sent": sent.labels_sent,
             "due": len(sent.labels),

@@ -8,6 +8,7 @@ nothing is left running.
 
 import io
 import os
+import stat
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from consumer.configuration import load
 from consumer.features.warmth import decode_record, full_from, needs_of
 from consumer.local.demo import Demo, Proof, Sizes
 from consumer.local.demo_place import gather
+from consumer.local.demo_rest import RestCheck
 from consumer.local.findings import build_oracle, check_labelled, live_event, live_verdicts
 from consumer.local.proof import FeatureCheck, Verdict, judge
 from consumer.local.simulator.events import RecordKind
@@ -91,7 +93,7 @@ class Run:
     def verdict_now(self) -> Verdict:
         """Read everything back once more."""
         proof = self.proof
-        return judge(*gather(proof.place, proof.learned, proof.ledger), {})
+        return judge(*gather(proof.place, proof.learned, proof.ledger), {}, RestCheck())
 
     def label_check(self, ledger: Ledger) -> FeatureCheck:
         """Compare what labels left in entity state with an oracle that saw those of *ledger*."""
@@ -153,9 +155,14 @@ def test_every_transaction_is_decided_exactly_once_with_right_features(run: Run)
     assert run.proof.verdict.failures == []
     assert summary["ok"] is True
     unique = {summary[key] for key in ("unique", "decided", "documents", "firehose_unique")}
-    assert unique == {SCENARIO.transactions}
-    assert sum(summary["decisions"].values()) == SCENARIO.transactions
-    assert summary["sent"] == SCENARIO.transactions + summary["duplicates"] + summary["malformed"]
+    rest = summary["rest"]
+    (count,) = unique
+    assert count == SCENARIO.transactions + rest["decided"]
+    assert sum(summary["decisions"].values()) == count
+    assert summary["sent"] == count + summary["duplicates"] + summary["malformed"]
+    assert rest["shared_equal"] == rest["shared_with_stream"] >= rest["decided"] > 100
+    assert rest["forged_refused"] == rest["forged"] > 0
+    assert rest["signed_requests"] > rest["shared_with_stream"] + 100
     assert summary["duplicates"] > 0
     assert summary["dead_letters"] == summary["malformed"] > 0
     assert summary["degraded"] == 0
@@ -184,7 +191,7 @@ def test_documents_and_entity_state_show_the_newest_label(run: Run) -> None:
 
 
 def test_another_shell_gets_what_the_daemon_was_given(run: Run) -> None:
-    path = run.demo.write_exports(run.proof.daemon)
+    path = run.demo.write_exports(run.proof.daemon, run.proof.service)
     given = subprocess.run(
         ["/bin/sh", "-c", '. "$1" && exec env -0', "sh", path],
         env={},
@@ -195,7 +202,11 @@ def test_another_shell_gets_what_the_daemon_was_given(run: Run) -> None:
     exported = {name: value for name, _, value in pairs if name not in ("", "PWD", "_", "SHLVL")}
     daemon = dict(run.proof.daemon.variables)
     assert daemon.pop("FRAUDSTREAM_KCL__WORKER_ID").startswith("demo-")
-    assert exported == daemon
+    service = dict(run.proof.service.variables)
+    assert exported == {**daemon, **service}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    key_id, _, secret = service["DEMO_API_USER"].partition(":")
+    assert {key_id, secret} & set(run.output.getvalue().split()) == set()
     settings = load(SHIPPED / "fraudstream.yaml", exported).settings
     decision = settings.decision
     assert {decision.fraud_review, decision.fraud_decline, decision.anomaly_review} == {"model"}

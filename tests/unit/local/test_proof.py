@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from consumer.local.demo_rest import RestCheck
 from consumer.local.proof import FeatureCheck, Found, Sent, Verdict, judge
 from consumer.recomputation import Outcome
 from consumer.verification import Tally, Verification
@@ -72,7 +73,7 @@ RIGHT = FeatureCheck(checked=100, wrong=0)
 
 
 def verdict(found: Found, features: FeatureCheck = RIGHT) -> Verdict:
-    return judge(sent(), found, features, {"live": 20.04})
+    return judge(sent(), found, features, {"live": 20.04}, RestCheck())
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_labels_are_due_on_the_documents_of_their_transactions() -> None:
 def test_a_run_without_a_label_or_a_correction_on_a_document_is_not_proved(
     unlabelled: Sent, complaint: str
 ) -> None:
-    result = judge(unlabelled, found(), RIGHT, {})
+    result = judge(unlabelled, found(), RIGHT, {}, RestCheck())
     assert result.summary["ok"] is False
     assert len(result.failures) == 1
     assert complaint in result.failures[0]
@@ -215,12 +216,22 @@ def test_reasons_and_rules_are_counted_most_frequent_first() -> None:
             "decision": {"outcome": "approve", "reasons": reasons},
             "rules": {"hits": [f"{reasons[0]}@1"]},
         }
-    summary = judge(sent(), replace(found(), documents=documents), RIGHT, {}).summary
+    summary = judge(sent(), replace(found(), documents=documents), RIGHT, {}, RestCheck()).summary
     assert summary["reasons"] == {"a": 3, "b": 1}
     assert summary["rules"] == {"a@1": 2, "b@1": 1}
 
 
+def test_what_was_wrong_over_rest_is_not_proved() -> None:
+    rest = RestCheck(signed=3, decided=2, failures=["REST: a batch got 500 instead of 200: None"])
+    result = judge(sent(), found(), RIGHT, {}, rest)
+    assert result.failures == rest.failures
+    assert result.summary["ok"] is False
+    told = result.summary["rest"]
+    assert isinstance(told, dict)
+    assert (told["signed_requests"], told["decided"]) == (3, 2)
+
+
 def test_without_frauds_there_is_no_ranking_to_report() -> None:
     honest = replace(sent(), frauds=dict.fromkeys(sent().frauds, False))
-    result = judge(honest, found(), RIGHT, {})
+    result = judge(honest, found(), RIGHT, {}, RestCheck())
     assert result.summary["roc_auc"] is None
