@@ -28,7 +28,7 @@ from tests.sagemaker_server import reset, status
 
 _POLL_S = 0.02
 # With starts, recoveries and the comparison after an epoch, a kill about every ten seconds.
-_KILL_S = (1.0, 11.0)
+_KILL_S = (1.0, 5.0)
 _EARLY = 0.1
 _EARLY_S = (0.0, 2.0)
 _OTHER_S = (5.0, 20.0)
