@@ -61,6 +61,7 @@ SUMMARY = {
     "firehose_unique",
     "dead_letters",
     "decisions",
+    "rest",
     "labels",
     "reasons",
     "rules",
