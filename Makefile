@@ -4,7 +4,7 @@
 # nothing touches the network until one of the two changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quality test fuzz check coverage fmt bench chaos mutations soak report-check page-check clean
+.PHONY: help demo quality test fuzz check coverage fmt bench chaos mutations soak report-check page-check deploy-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,6 +78,9 @@ report-check: $(STAMP)  ## a report in headless Chromium, every picture drawn; l
 
 page-check: $(STAMP)  ## the live page in headless Chromium, light and dark, wide and narrow; looks are in .page/
 	FRAUDSTREAM_PAGE_CHECK=.page $(BIN)/python -m pytest -q tests/integration/test_live_page.py
+
+deploy-check: $(STAMP)  ## what deploys it, each file by the real tool of its kind
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/deploy
 
 clean:  ## remove all that was generated, except .venv with its downloads
 	rm -rf build dist ./*.egg-info .demo .bench .chaos .quality .report .page .local .hypothesis .mypy_cache .pytest_cache \

@@ -74,6 +74,11 @@ class Status:
             self._unread(),
         )
 
+    @property
+    def well(self) -> bool:
+        """Whether ``/healthz`` is green now."""
+        return self._alive().status == HTTPStatus.OK
+
     def _unread(self) -> list[str]:
         """While the KCL runs; else there is more to say than that nobody reads."""
         if self.leases is None or not self.kcl_running or self.stopping:

@@ -40,6 +40,7 @@ from consumer.multilang import Launch, prepare_launch, worker_id
 from consumer.oom import find_counter, read_kills
 from consumer.process_group import ProcessGroup
 from consumer.restarts import Restarts
+from consumer.service_manager import ServiceManager
 from consumer.settings import Settings
 from consumer.stages import Stage
 from consumer.status import Status
@@ -53,7 +54,7 @@ EXIT_CUT_SHORT = 75
 
 _TICK_S = 0.25
 # Beyond the grace that Java gives its workers: for Java itself.
-_STOP_MARGIN_S = 10.0
+STOP_MARGIN_S = 10.0
 _READER_LIMIT_S = 5.0
 _SHOWN = 400
 # For workers to end after Java has: they see the end of their input at once.
@@ -109,7 +110,12 @@ def run_daemon(daemon: Daemon) -> int:
         )
         if daemon.fleet is not None:
             status.leases = _watch_leases(daemon, daemon.fleet, stack)
-        return _Supervisor(settings, launch, status, files, stop, daemon.clock).run()
+        manager = ServiceManager(daemon.environment, daemon.clock)
+        manager.ready()
+        clock = daemon.clock
+        return _Supervisor(
+            settings, launch, status, files, stop, clock=clock, manager=manager
+        ).run()
 
 
 def _prepare(daemon: Daemon, java: Path) -> tuple[MetricFiles, Launch]:
@@ -142,14 +148,16 @@ def _watch_leases(daemon: Daemon, fleet: Fleet, stack: ExitStack) -> LeaseWatch:
 class _Supervisor:
     """The loop around the process group."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is run, what tells of it, and who is told
         self,
         settings: Settings,
         launch: Launch,
         status: Status,
         files: MetricFiles,
         stop: Stop,
+        *,
         clock: Clock,
+        manager: ServiceManager,
     ) -> None:
         limits = settings.supervisor
         self._settings = settings
@@ -158,6 +166,7 @@ class _Supervisor:
         self._files = files
         self._stop = stop
         self._clock = clock
+        self._manager = manager
         self._words = LastWords()
         self._group: ProcessGroup | None = None
         self._skipped = ""
@@ -259,7 +268,13 @@ class _Supervisor:
                 shards = tuple(str(state.shard_id) for state in states)
                 return Ending(overdue.cause, victims=shards, detail=overdue.text)
             self._files.fold_dead(self._live_pids)
+            self._sign()
         return None
+
+    def _sign(self) -> None:
+        """Give the service manager a sign of life while ``/healthz`` is green."""
+        if self._manager.due and self._status.well:
+            self._manager.alive()
 
     def _accuse(self, ending: Ending) -> None:
         """
@@ -298,12 +313,14 @@ class _Supervisor:
         """
         self._log.error("held until somebody has looked", **told, reason=self._status.held)
         while not self._stop.wait(_TICK_S):
-            pass
+            if self._manager.due:
+                self._manager.alive()
         return 0
 
     def _end(self, group: ProcessGroup) -> int:
         """Tell Java to stop and wait for it; a second signal cuts that short."""
         self._status.stopping = True
+        self._manager.stopping()
         if self._status.initialized_s is None:
             # Without a lease there is nothing to drain, and Java, asked during its
             # start, would sit out the whole grace period.
@@ -312,7 +329,7 @@ class _Supervisor:
         self._log.info("stopping; the workers drain")
         signals = self._stop.count
         group.terminate_leader()
-        grace_s = self._settings.kcl.shutdown_grace_ms / 1000 + _STOP_MARGIN_S
+        grace_s = self._settings.kcl.shutdown_grace_ms / 1000 + STOP_MARGIN_S
         deadline_s = self._clock.monotonic_s() + grace_s
         while group.poll() is None:
             if self._clock.monotonic_s() >= deadline_s or self._stop.count > signals:
@@ -321,6 +338,7 @@ class _Supervisor:
                 self._log.error("stopped before the workers had drained")
                 return EXIT_CUT_SHORT
             self._stop.wait(_TICK_S)
+            self._sign()
         if left := self._await_closed_heartbeats():
             self._report_cut_off(left)
             return EXIT_CUT_SHORT

@@ -78,6 +78,7 @@ class Opened:
     predictor: Predictor
     publisher: Publisher | None
     readiness: Readiness
+    probes: Probes
     access: Access
     feed: Feed
     refused: Callable[[int], None]
@@ -125,7 +126,7 @@ def open_service(
     operations = build_operations(desks, settings, [*feed.operations, *DESCRIPTIONS])
     app = build_app(operations, access, feed, settings)
     front = Front(app, metrics, lambda: admission.in_flight)
-    return Opened(front, predictor, publisher, readiness, access, feed, front.count_refused)
+    return Opened(front, predictor, publisher, readiness, probes, access, feed, front.count_refused)
 
 
 def _needed(part: _Part | None) -> _Part:

@@ -54,11 +54,14 @@ class Probes:
         self._open = metrics == "open"
         self._limit = CapacityLimiter(1)
 
+    @property
+    def well(self) -> bool:
+        """Whether ``/healthz`` is green now."""
+        return self._stuck_s() < _STUCK_S
+
     async def health(self, _asked: Asked) -> Reply:
         """Red where a restart would help: the thread that decides hangs or is gone."""
-        stuck_s = self._stuck_s()
-        problems = [] if stuck_s < _STUCK_S else [f"nothing was decided for {stuck_s:.0f} s"]
-        return _reply(problems)
+        return _reply([] if self.well else [f"nothing was decided for {self._stuck_s():.0f} s"])
 
     async def ready(self, _asked: Asked) -> Reply:
         """Red while requests should go elsewhere."""

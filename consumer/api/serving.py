@@ -7,6 +7,7 @@ port is closed and what was accepted is answered; then the engine ends, and last
 
 import asyncio
 import math
+import os
 import resource
 import signal
 import socket
@@ -20,11 +21,13 @@ import uvloop
 
 from consumer.api.http_connection import Bounds, bounded
 from consumer.api.opening import Opened, open_service
-from consumer.clock import Clock
+from consumer.api.probes import Probes
+from consumer.clock import Clock, SystemClock
 from consumer.errors import Misconfigured, Problem
 from consumer.garbage import calm_garbage_collector
 from consumer.logs import configure, get_logger
 from consumer.rest_checkup import OTHER_FILES
+from consumer.service_manager import ServiceManager
 from consumer.settings import Api, Settings
 
 _log = get_logger(__name__)
@@ -32,6 +35,7 @@ _log = get_logger(__name__)
 _BACKLOG = 2_048
 _KEEP_ALIVE_S = 75
 _ROWS_S = 10.0
+_SIGN_S = 1.0
 # The engine's thread gives the interpreter up as soon as a request is to be answered.
 _SWITCH_S = 0.0005
 
@@ -109,23 +113,36 @@ async def _serve(opened: Opened, listener: socket.socket, api: Api, out: TextIO)
     if opened.publisher is not None:
         opened.publisher.start()
     loop = asyncio.get_running_loop()
+    manager = ServiceManager(os.environ, SystemClock())
     drains: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         if drains:
             server.force_exit = True
-        drains.add(loop.create_task(_drain(opened, server, api)))
+        drains.add(loop.create_task(_drain(opened, server, api, manager)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     _announce(opened, listener, api, out)
+    signing = loop.create_task(_sign(opened.probes, manager))
+    manager.ready()
     await server.serve(sockets=[listener])
+    signing.cancel()
     # Nobody waits for an answer any more.
     await asyncio.to_thread(opened.predictor.close)
 
 
-async def _drain(opened: Opened, server: uvicorn.Server, api: Api) -> None:
+async def _sign(probes: Probes, manager: ServiceManager) -> None:
+    """Give the service manager signs of life while ``/healthz`` is green."""
+    while manager.interval_s is not None:
+        if manager.due and probes.well:
+            manager.alive()
+        await asyncio.sleep(_SIGN_S)
+
+
+async def _drain(opened: Opened, server: uvicorn.Server, api: Api, manager: ServiceManager) -> None:
     _log.info("draining")
+    manager.stopping()
     opened.readiness.drain()
     await opened.feed.live.close()
     await asyncio.sleep(api.drain_delay_s)
