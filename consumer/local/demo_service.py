@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 from consumer.clock import SystemClock
@@ -46,7 +47,7 @@ class Service:
     def link(self) -> str:
         """A new link to the live page. Raises Unavailable where the service gives none."""
         with Client(self.process.url, self.key) as client:
-            answer = client.ask("POST", "/v1/session/tokens")
+            answer = client.ask("POST", "/v1/session/tokens", {"name": "demo"})
         if not isinstance(answer.body, dict) or "link" not in answer.body:
             raise Unavailable("service", f"no link to the page: {answer.body}")
         return str(answer.body["link"])
@@ -57,8 +58,19 @@ class Service:
         run = RestRun(self.process.url, self.key, kept, writer, stored, SystemClock().now_ms)
         try:
             check = run.run()
+            self._sign_in(check)
         except OSError as error:
             self.process.check()
             raise Unavailable("service", f"does not answer: {error}") from error
         await_rows(place)
         return check
+
+    def _sign_in(self, check: RestCheck) -> None:
+        """See that a link to the live page signs in once."""
+        _, _, token = self.link().partition("#token=")
+        with Client(self.process.url, None) as client:
+            statuses = [
+                client.ask("POST", "/v1/session", {"token": token}).status for _ in range(2)
+            ]
+        if statuses != [HTTPStatus.OK, HTTPStatus.UNAUTHORIZED]:
+            check.failures.append(f"REST: a link to the live page, used twice, got {statuses}")
