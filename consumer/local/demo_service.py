@@ -50,7 +50,7 @@ class Service:
             answer = client.ask("POST", "/v1/session/tokens", {"name": "demo"})
         if not isinstance(answer.body, dict) or "link" not in answer.body:
             raise Unavailable("service", f"no link to the page: {answer.body}")
-        return str(answer.body["link"])
+        return f"{self.process.url}{answer.body['link']}"
 
     def ask(self, kept: Kept, writer: LedgerWriter, place: Place) -> RestCheck:
         """Run the part over REST, and wait until its rows went to Firehose."""
