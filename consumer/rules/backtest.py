@@ -228,6 +228,12 @@ def to_json(backtest: Backtest, exponent: int) -> dict[str, Any]:
     def tallies(each: Mapping[Any, Tally]) -> dict[str, Any]:
         return {str(name): tally(value) for name, value in each.items()}
 
+    def outcomes(each: Mapping[Outcome, Tally]) -> dict[str, Any]:
+        # Frauds among what is approved are what was missed: no precision.
+        told = tallies(each)
+        told[str(Outcome.APPROVE)]["precision"] = None
+        return told
+
     return {
         "new": _named(backtest.new),
         "against": None if backtest.live is None else _named(backtest.live),
@@ -242,8 +248,8 @@ def to_json(backtest: Backtest, exponent: int) -> dict[str, Any]:
             }
             for name, each in backtest.rules.items()
         },
-        "outcomes": tallies(backtest.outcomes),
-        "outcomes_against": None if backtest.live is None else tallies(backtest.former),
+        "outcomes": outcomes(backtest.outcomes),
+        "outcomes_against": None if backtest.live is None else outcomes(backtest.former),
         "shifts": None
         if backtest.live is None
         else {name.replace(" ", "_"): each for name, each in tallies(backtest.shifts).items()},

@@ -147,6 +147,9 @@ def test_everything_is_told_to_machines_in_major_units() -> None:
     assert told["transactions"]["fraud_amount"] == 200.5
     assert told["rules"]["large"]["matches"]["precision"] == 1.0
     assert told["shifts"]["newly_declined"]["fraud"] == 1
+    assert told["outcomes"]["decline"]["precision"] == 1.0
+    assert told["outcomes_against"]["approve"]["fraud"] == 1
+    assert told["outcomes_against"]["approve"]["precision"] is None
     assert told["samples"][0] | {"reasons": ()} == {
         "why": "newly declined",
         "transaction_id": "tx_1",
