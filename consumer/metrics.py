@@ -74,6 +74,9 @@ EXPLANATIONS = "fraudstream_explanations_total"
 SECOND_ASSESSMENTS = "fraudstream_second_assessments_total"
 # Rows that Firehose did not take in time and that were stored in S3 beside its output.
 SPILLED_ROWS = "fraudstream_spilled_rows_total"
+# Points of decisions for the time series, by what became of them: sent, full (no room in the
+# buffer), refused (the database takes none such), unavailable.
+TIMESERIES_POINTS = "fraudstream_timeseries_points_total"
 # Whether rows go to S3 instead of Firehose: 1 while they do; the worst of the workers.
 SPILLING = "fraudstream_spilling"
 # Times the KCL and all its workers were ended and started again, by cause: worker_died (by a signal
@@ -193,6 +196,9 @@ class Metrics:
         self.explanations = counter(EXPLANATIONS, "Explanations by outcome", "outcome")
         self.second_assessments = counter(
             SECOND_ASSESSMENTS, "Second assessments by what they say of the decision", "outcome"
+        )
+        self.timeseries_points = counter(
+            TIMESERIES_POINTS, "Points of decisions by what became of them", "outcome"
         )
         self.spilled_rows = counter(SPILLED_ROWS, "Rows stored in S3 instead of Firehose")
         self.spilling = worst(SPILLING, "1 while rows go to S3 instead of Firehose")

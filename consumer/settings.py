@@ -439,6 +439,41 @@ class Firehose(Section):
     spill: SpillSettings = SpillSettings()
 
 
+class TimeSeries(Section):
+    """
+    Decisions as points of a time series, for Grafana; nothing waits for them.
+
+    In the line protocol of InfluxDB, which Amazon Timestream for InfluxDB and VictoriaMetrics
+    take, too.
+    """
+
+    url: HttpUrl | None = Field(
+        None,
+        description="Where points are written, with its parameters: http://host:8428/write, "
+        "https://host:8086/api/v2/write?org=o&bucket=b; empty turns it off",
+    )
+    token: SecretStr | None = Field(None, description="Token of InfluxDB")
+    measurement: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")] = Field(
+        "fraudstream_decisions", description="Name of the points"
+    )
+    transaction_ids: bool = Field(
+        default=False,
+        description="Whether points carry the transaction's id, a text; InfluxDB keeps it, "
+        "VictoriaMetrics has no texts",
+    )
+    buffer: Annotated[int, Field(ge=100)] = Field(
+        20_000, description="Points of a worker that wait at most; more are dropped and counted"
+    )
+    batch: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1_000, description="Points a request at most"
+    )
+    flush_s: Seconds = Field(1.0, description="Longest wait of a point for others")
+    timeout_s: Seconds = Field(5.0, description="Longest wait for an answer")
+    give_up_s: Seconds = Field(
+        60.0, description="Points that nobody takes for this long are dropped and counted"
+    )
+
+
 class DeadLetters(Section):
     """Where rejected records go, and how many are too many."""
 
@@ -653,6 +688,7 @@ class Settings(Section):
     decision: DecisionSettings = DecisionSettings()
     rules: RulesSettings = RulesSettings()
     firehose: Firehose = Firehose()
+    timeseries: TimeSeries = TimeSeries()
     dead_letters: DeadLetters = DeadLetters()
     worker: Worker = Worker()
     supervisor: Supervisor = Supervisor()

@@ -72,6 +72,10 @@ class WorkerTelemetry:
         """
         self._followers.append(hear)
 
+    def points(self, outcome: str, number: int) -> None:
+        """So many points of the time series were sent, or dropped for a cause."""
+        self._metrics.timeseries_points.labels(outcome).inc(number)
+
     def spent(self, stage: str, seconds: float) -> None:
         """A chunk took *seconds* in *stage*."""
         self._metrics.stage_seconds.labels(stage).observe(seconds)

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from consumer.adapters.redis.explanations import Explanations
 from consumer.adapters.redis.second_assessments import SecondAssessments
+from consumer.adapters.timeseries import TimeSeriesSink
 from consumer.bands_watch import BandsWatch
 from consumer.clock import Clock
 from consumer.decode import DecodeRules
@@ -127,6 +128,7 @@ def wire(
     scorer.start([(0.0,) * len(plan.names)], "fraudstream-warm-up").result()
     judge = build_judge(around, bands, stack)
     assess_again(settings, scorer, judge, telemetry, clock, stack)
+    draw(settings, telemetry, clock, stack)
     engine = Engine(
         features=outside.features,
         scoring=scorer,
@@ -218,6 +220,18 @@ def assess_again(
     assessor = stack.enter_context(closing(SecondAssessor(desk, second, clock)))
     telemetry.follow(assessor.observe)
     assessor.start()
+
+
+def draw(settings: Settings, telemetry: WorkerTelemetry, clock: Clock, stack: ExitStack) -> None:
+    """Send points of what *telemetry* hears of, if anybody takes some; *stack* ends it."""
+    if settings.timeseries.url is None:
+        return
+    sink = TimeSeriesSink(
+        settings.timeseries, settings.events.base_currency, clock, telemetry.points
+    )
+    stack.enter_context(closing(sink))
+    telemetry.follow(sink.observe)
+    sink.start()
 
 
 def build_scorer(

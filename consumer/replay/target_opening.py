@@ -56,11 +56,12 @@ class Opening:
 
 
 def on_scratch(settings: Settings, url: str) -> Settings:
-    """*settings* with everything of Redis at *url*."""
+    """*settings* with everything of Redis at *url*, and nothing drawn."""
     redis = settings.redis.model_copy(
         update={"url": SecretStr(url), "features_url": None, "documents_url": None}
     )
-    return settings.model_copy(update={"redis": redis})
+    timeseries = settings.timeseries.model_copy(update={"url": None})
+    return settings.model_copy(update={"redis": redis, "timeseries": timeseries})
 
 
 def patient(settings: Settings) -> Settings:
