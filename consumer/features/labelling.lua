@@ -19,6 +19,17 @@ local function add_fraud(e, st, i, difference)
   call('SET', st.key, concat(parts), 'KEEPTTL')
 end
 
+-- The hash where labels of a transaction of *period* are kept, and the one that is known. Another
+-- label of it may have claimed a time on the other side of a border.
+local function known_label(key, id, period)
+  for _, beside in ipairs({0, -1, 1}) do
+    local states = key .. ':l:' .. period + beside
+    local old = call('HGET', states, id)
+    if old then return states, old end
+  end
+  return key .. ':l:' .. period, nil
+end
+
 -- Argument: 8 bytes of id, event time u32, label time u48 in milliseconds, two u32 (big
 -- endian) that order labels of one time, one byte that is 1 for fraud. Returns 1 when the
 -- label stands now, 0 when it gave way, -1 when there is nothing to count it in: no state,
@@ -36,8 +47,9 @@ local function label(e, key, argument)
   if problem then return problem end
   need_whole_slot(key)
   st.key = key
-  local id, states = sub(argument, 1, 8), key .. ':l:' .. (t - t % LABEL_PERIOD) / LABEL_PERIOD
-  local old, was, from = not st.unlabelled and call('HGET', states, id), 0, t
+  local id, was, from = sub(argument, 1, 8), 0, t
+  local states, old = known_label(key, id, (t - t % LABEL_PERIOD) / LABEL_PERIOD)
+  if st.unlabelled then old = nil end
   if old then
     local than, than_name, than_more
     than, than_name, than_more, was, from = read(LABEL, old)

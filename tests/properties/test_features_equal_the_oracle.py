@@ -219,3 +219,23 @@ def test_any_history_reads_as_recomputed(client: redis.Redis) -> None:
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
+
+
+@pytest.mark.parametrize("second", LabelValue)
+def test_labels_that_claim_times_in_two_periods_are_of_one_transaction(
+    client: redis.Redis, second: LabelValue
+) -> None:
+    """Labels are kept by the week of the event, of which the first here is the last second."""
+
+    class OnThisServer(History):
+        pass
+
+    OnThisServer.client, OnThisServer.stores = client, {}
+    history = OnThisServer()
+    history.begin(shape=Shape("rich", horizon_s=3_600, hot_after=128), offset=-1)
+    history.silence(days=1)
+    history.silence(days=1)
+    history.again(back=2, moved=0)
+    history.label(backs=[1], beside=0, kind=LabelValue.FRAUD, name="a", order=0)
+    history.label(backs=[1], beside=1, kind=second, name="b", order=1)
+    history.label(backs=[1], beside=-1, kind=second, name="b", order=2)
