@@ -2,7 +2,7 @@
 Faults by chance for as long as asked, everything compared: ``make soak MINUTES=n``.
 
 ``TIER=worker`` (the default) works hundreds of thousands of transactions through the real
-worker process under a played KCL: a ``kill -9`` about every ten seconds at any moment, and
+worker process under a played KCL: a ``kill -9`` every five to ten seconds at any moment, and
 at a lower rate cuts of Redis, failures of endpoints, Firehose and S3, throttled checkpoints,
 SIGSTOP and SIGCONT, and two owners of the shard. ``TRANSACTIONS=`` goes on until there were
 so many, even past the minutes.

@@ -27,7 +27,7 @@ from tests.firehose_server import answer_some, fail, lose_answer, refuse
 from tests.sagemaker_server import reset, status
 
 _POLL_S = 0.02
-# With starts, recoveries and the comparison after an epoch, a kill about every ten seconds.
+# With starts, recoveries and the comparison after an epoch, a kill every five to ten seconds.
 _KILL_S = (1.0, 5.0)
 _EARLY = 0.1
 _EARLY_S = (0.0, 2.0)
