@@ -76,6 +76,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.sent: list[Event] = []
         self.now = START
+        self.claimed: dict[str, int] = {}
         self.pair: Pair
 
     @initialize(shape=shapes, offset=st.sampled_from([-1, 0, 1, 30_000]))
@@ -123,7 +124,11 @@ class History(RuleBasedStateMachine):
         name=st.sampled_from(["a", "b"]),
     )
     def label(self, backs: list[int], kind: LabelValue, beside: int, order: int, name: str) -> None:
-        """Labels that are new, repeated, older, corrections, or of events never applied."""
+        """
+        Labels that are new, repeated, older, corrections, or of events never applied.
+
+        Those of one id claim times that are less than a week apart, as transactions have one.
+        """
         if not self.sent or not self.pair.plan.reads_labels:
             return
         verdicts = []
@@ -131,7 +136,9 @@ class History(RuleBasedStateMachine):
             event = self.sent[-min(back, len(self.sent))]
             time_ms = (self.now + order) * 1000
             fraud = kind is LabelValue.FRAUD
-            told = (event.transaction_id, name, fraud, time_ms, event.time_s + beside)
+            first_s = self.claimed.setdefault(event.transaction_id, event.time_s)
+            time_s = event.time_s if abs(event.time_s - first_s) < 3 * DAY else first_s
+            told = (event.transaction_id, name, fraud, time_ms, time_s + beside)
             verdicts.append(Verdict(*told, event.keys))
         self.pair.label(verdicts)
         self.pair.read([self.now, self.now + DAY, self.now + 8 * DAY, self.now - 7_000])
